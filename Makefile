@@ -1,0 +1,44 @@
+# Two commands do everything on a machine that has only Python 3.11+ and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DATA   ?=
+OUT    ?= demo-room
+
+.PHONY: help demo test test-all lint lock clean
+
+help:
+	@echo "make demo [DATA=loans.csv]   the loan-default job, attested end to end (simulated platform)"
+	@echo "make test                    the tests;   make test-all: also the long ones"
+	@echo "make lint                    ruff, mypy, import-linter"
+	@echo "make lock                    renew the hash-pinned lock files"
+
+$(STAMP): requirements/dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Strongroom needs Python 3.11 to 3.13") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/strongroom demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: $(STAMP)
+	$(LOCK) pyproject.toml --extra loan --group dev -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Genuine? (chains, signatures, TCB) and acceptable? (policy). Pure."""

@@ -1,0 +1,1 @@
+"""Bytes to objects and back. Pure: no file, socket, clock, environment or randomness."""

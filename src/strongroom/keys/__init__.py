@@ -1,0 +1,1 @@
+"""Key hierarchy and wrapping; holders of the root key."""

@@ -1,0 +1,1 @@
+"""The loan-default application: processing, training, prediction, report."""

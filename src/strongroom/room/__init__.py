@@ -1,0 +1,1 @@
+"""What runs inside the TEE: enter, open, create, and the broker's client."""
