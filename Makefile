@@ -37,7 +37,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
-lock: $(STAMP)
+lock:
 	$(LOCK) pyproject.toml --extra loan --group dev -o requirements/dev.lock
 
 clean:

@@ -1,3 +1,5 @@
 """Reads settings once and wires the parts. The only module that may name the simulated platform."""
 
-def enter() -> None: ...
+
+def enter() -> None:
+    """Enter the room (being built)."""

@@ -1,0 +1,125 @@
+"""The `strongroom` command: a table of nouns, each imported only when it is named."""
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+from strongroom import __version__
+from strongroom.cli.outcome import fail
+from strongroom.errors import StrongroomError
+
+# noun -> (module, attribute, one line of help). An attribute is a typer.Typer (noun with verbs) or a function.
+NOUNS: dict[str, tuple[str, str, str]] = {
+    "demo": (
+        "strongroom.cli.demo",
+        "demo",
+        "Run the loan-default job end to end on this machine (simulated platform).",
+    ),
+    "seal": ("strongroom.cli.seal", "seal", "Encrypt a file in Gramine's format, bound to its path."),
+    "open": ("strongroom.cli.seal", "open_", "Decrypt a sealed file."),
+    "key": ("strongroom.cli.key", "app", "Keys held by the broker."),
+    "workload": ("strongroom.cli.workload", "app", "Workload definitions: measure, show, run."),
+    "authorize": ("strongroom.cli.authorize", "authorize", "Grant keys to a workload, pinned to its measurement."),
+    "revoke": ("strongroom.cli.authorize", "revoke", "Take a grant back; it counts at once."),
+    "broker": ("strongroom.cli.broker", "app", "The key broker: init, serve, grants, log."),
+    "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
+    "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
+}
+
+
+class LazyNouns(TyperGroup):
+    """A command group whose members are imported when they are used, so that `--help` stays under 0.3 s."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The nouns in the order of the table."""
+        return list(NOUNS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one noun; None for an unknown one."""
+        if cmd_name not in NOUNS:
+            return None
+        module, attribute, help_line = NOUNS[cmd_name]
+        if _only_lists(ctx):
+            return typer.main.get_command(_placeholder(help_line))
+        member = getattr(importlib.import_module(module), attribute)
+        if not isinstance(member, typer.Typer):
+            noun = typer.Typer(add_completion=False)
+            noun.command(name=cmd_name, help=help_line)(member)
+            member = noun
+        command = typer.main.get_command(member)
+        command.name = cmd_name
+        command.help = command.help or help_line
+        return command
+
+
+def _only_lists(ctx: Any) -> bool:
+    return not ctx.args and not getattr(ctx, "_protected_args", None) and not ctx.resilient_parsing
+
+
+def _placeholder(help_line: str) -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+    app.command(help=help_line)(lambda: None)
+    return app
+
+
+app = typer.Typer(
+    cls=LazyNouns,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Machine learning on clouds you do not trust: keys are released to attested code only.",
+    epilog="Exit status: 0 ok, 2 usage, 3 malformed or not genuine, 4 refused by policy, 5 unavailable, 1 bug.",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"strongroom {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `strongroom` command.
+
+    Raises:
+        SystemExit: With the status of the table in `strongroom.cli.outcome`.
+    """
+    try:
+        app()
+    except StrongroomError as error:
+        fail(error)
+    except BrokenPipeError:
+        # The reader of our stdout went away (`| head`): not an error of ours; keep Python's exit from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def noun_app(help_text: str) -> typer.Typer:
+    """A typer application for one noun with the settings all of them share."""
+    return typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help=help_text,
+    )
+
+
+__all__ = ["app", "main", "noun_app"]
