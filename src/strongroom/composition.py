@@ -1,5 +1,129 @@
 """Reads settings once and wires the parts. The only module that may name the simulated platform."""
 
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-def enter() -> None:
-    """Enter the room (being built)."""
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from strongroom.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from strongroom.platforms import Platform
+    from strongroom.room import BrokerAddress, Room
+    from strongroom.workload.definition import Workload
+
+SIMULATED_WARNING = "simulated platform: nothing here is protected from the owner of this machine"
+
+
+class RoomSettings(BaseSettings):
+    """What a process inside the room is told by its environment. Nothing in here is secret or trusted with secrets."""
+
+    model_config = SettingsConfigDict(env_prefix="STRONGROOM_", frozen=True)
+
+    workload: Path
+    """The workload's TOML file (STRONGROOM_WORKLOAD)."""
+    room: Path
+    """Folder with room.toml (the broker's url) and ca.pem, as `strongroom broker init` writes it."""
+    storage: Path = Path()
+    """Folder of the sealed files; the workload's mounts are relative to it."""
+    platform: Literal["auto", "simulated"] = "auto"
+    """`auto` takes the hardware that is here; `simulated` must be asked for by name."""
+    simulated_machine: Path | None = None
+    """Folder of the simulated machine, with `platform = "simulated"` only."""
+
+
+def enter() -> "Room":
+    """Enter the room: find the platform, prove what runs here, receive the keys.
+
+    Reads `RoomSettings` from the environment (``strongroom workload run`` sets it).
+
+    Returns:
+        The room; use it as a context manager.
+
+    Raises:
+        ConfigurationError: The environment, the workload file or the room folder is wrong, or no platform is here.
+        PolicyRejected: The broker has no grant that accepts this code on this platform.
+        KeyReleaseError: The broker refused and did not say more.
+        UnavailableError: The broker or the platform does not answer.
+        VerificationError: An answer was not made for this session.
+        FormatError: An answer does not follow the protocol.
+    """
+    from strongroom.room import enter_room
+    from strongroom.workload import load_workload
+
+    settings = room_settings()
+    workload = load_workload(settings.workload)
+    return enter_room(find_platform(settings, workload), broker_address(settings.room), workload, settings.storage)
+
+
+def room_settings() -> RoomSettings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: One is missing or malformed.
+    """
+    try:
+        return RoomSettings()  # type: ignore[call-arg]  # the values come from the environment
+    except ValidationError as error:
+        names = ", ".join("STRONGROOM_" + str(e["loc"][0]).upper() for e in error.errors() if e["loc"])
+        raise ConfigurationError(
+            f"not set or malformed: {names}",
+            code="room.settings",
+            hint="start the workload with `strongroom workload run FILE`",
+        ) from None
+
+
+def broker_address(folder: Path) -> "BrokerAddress":
+    """Read ``room.toml`` and ``ca.pem`` of a room folder.
+
+    Raises:
+        ConfigurationError: The file is missing or holds anything but ``url``.
+    """
+    from strongroom.room import BrokerAddress
+
+    path = folder / "room.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise ConfigurationError(
+            f"can't read {path}", code="room.settings", hint="`strongroom broker init DIR` writes DIR/room"
+        ) from None
+    if values.keys() != {"url"} or not isinstance(values["url"], str):
+        raise ConfigurationError(f"{path} must hold url = \"https://...\" and nothing else", code="room.settings")
+    return BrokerAddress(values["url"], folder / "ca.pem")
+
+
+def find_platform(settings: RoomSettings, workload: "Workload") -> "Platform":
+    """The platform this process runs on.
+
+    Raises:
+        ConfigurationError: No hardware is here and the simulated platform was not asked for by name.
+    """
+    if settings.platform == "simulated":
+        return _simulated(settings, workload)
+    raise ConfigurationError(
+        "no trusted execution environment was found on this machine",
+        code="platform.none",
+        hint="to try Strongroom without one: STRONGROOM_PLATFORM=simulated and STRONGROOM_SIMULATED_MACHINE=FOLDER",
+    )
+
+
+def _simulated(settings: RoomSettings, workload: "Workload") -> "Platform":
+    from strongroom.platforms.simulated import SimulatedMachine
+    from strongroom.workload import measure
+
+    if settings.simulated_machine is None:
+        raise ConfigurationError(
+            "STRONGROOM_SIMULATED_MACHINE is not set",
+            code="platform.simulated_machine",
+            hint="`strongroom platform simulate FOLDER` makes one",
+        )
+    print(f"warning: {SIMULATED_WARNING}", file=sys.stderr)  # noqa: T201
+    return SimulatedMachine.load(settings.simulated_machine).platform(
+        mr_enclave=measure(workload).mr_enclave,
+        isv_prod_id=workload.product_id,
+        isv_svn=workload.security_version,
+    )

@@ -1,0 +1,152 @@
+"""The room: keys in memory, sealed files opened and created with them, wiped at the end."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from strongroom.errors import ConfigurationError
+from strongroom.formats.kbs import ResourcePath
+from strongroom.platforms import Platform
+from strongroom.room.client import BrokerAddress, BrokerClient
+from strongroom.room.files import create_sealed, open_sealed
+from strongroom.workload.definition import Workload
+
+WRITABLE: Final = "read-write"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who entered: what reports and logs say about this room.
+
+    Args:
+        workload: Name of the workload.
+        platform: "simulated", "gramine", ...
+        simulated: Whether no hardware stands behind it.
+    """
+
+    workload: str
+    platform: str
+    simulated: bool
+
+
+class Room:
+    """What a workload has after it proved itself. Use it as a context manager.
+
+    Paths are relative to the storage folder, exactly as the workload's mounts name them; a sealed file is bound to
+    that path. Nothing outside the mounts can be reached.
+
+    Args:
+        workload: Says which mount has which key.
+        identity: Who entered.
+        keys: Alias of each key and its bytes.
+        storage: Folder the paths are relative to.
+    """
+
+    def __init__(self, workload: Workload, identity: Identity, keys: dict[str, bytes], storage: Path) -> None:
+        self.identity = identity
+        self._workload = workload
+        self._storage = storage
+        self._keys = {alias: bytearray(key) for alias, key in keys.items()}
+
+    def key(self, alias: str) -> bytes:
+        """The bytes of one key, by its alias in the workload.
+
+        Raises:
+            ConfigurationError: The workload has no such key, or the room is closed.
+        """
+        if alias not in self._keys:
+            raise ConfigurationError(f"no key {alias!r} in this room", code="room.key")
+        return bytes(self._keys[alias])
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a sealed file for reading: seekable, decrypted node by node, authenticated before it is returned.
+
+        Args:
+            path: Relative path below a mount.
+
+        Raises:
+            ConfigurationError: No mount holds the path.
+            FormatError: Not a sealed file.
+            SealedDataError: WrongKey, WrongPath, Truncated or Tampered.
+        """
+        mounted = _relative(path)
+        return open_sealed(self._storage / mounted, self.key(self._workload.key_for(mounted)), sealed_path=mounted)
+
+    def create(self, path: str, *, overwrite: bool = False) -> BinaryIO:
+        """Create a sealed file; it appears under its name, whole, when it is closed without an error.
+
+        Args:
+            path: Relative path below a mount of mode ``read-write``.
+            overwrite: Replace an existing file.
+
+        Raises:
+            ConfigurationError: No writable mount holds the path.
+            WouldOverwrite: The file exists.
+        """
+        mounted = _relative(path)
+        mount = self._workload.mount_for(mounted)
+        if mount.mode != WRITABLE:
+            raise ConfigurationError(
+                f"the mount {mount.path!r} is read-only in this workload",
+                code="room.read_only",
+                hint='give it mode = "read-write" in the workload file and authorize it again',
+            )
+        target = self._storage / mounted
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return create_sealed(target, self.key(mount.key), sealed_path=mounted, overwrite=overwrite)
+
+    def exists(self, path: str) -> bool:
+        """Whether the storage has something under this path (the host can lie; opening it decides)."""
+        return (self._storage / _relative(path)).is_file()
+
+    def close(self) -> None:
+        """Overwrite the keys held here. Copies inside libraries and file objects can't be reached from Python."""
+        for key in self._keys.values():
+            key[:] = bytes(len(key))
+        self._keys.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Room({self.identity})"
+
+
+def enter_room(platform: Platform, broker: BrokerAddress, workload: Workload, storage: Path) -> Room:
+    """Attest and receive every key the workload names.
+
+    Args:
+        platform: Makes the quote.
+        broker: Where the keys are.
+        workload: The definition whose measurement was authorized.
+        storage: Folder of the sealed files.
+
+    Returns:
+        The room; close it when the work is done.
+
+    Raises:
+        PolicyRejected: This code, platform or key is not in any grant.
+        KeyReleaseError: The broker refused and did not say more.
+        UnavailableError: The broker or the platform does not answer.
+        VerificationError: An envelope was not made for this session.
+        FormatError: The broker's answer does not follow the protocol.
+    """
+    with BrokerClient(broker) as client:
+        session = client.attest(platform, workload=workload.name)
+        keys = {alias: session.fetch(ResourcePath.parse(path)) for alias, path in workload.keys.items()}
+    return Room(workload, Identity(workload.name, platform.name, platform.simulated), keys, storage)
+
+
+def _relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\0" in path:
+        raise ConfigurationError(
+            f"not a path below the storage folder: {path!r}", code="room.path", hint="relative, without '..'"
+        )
+    return str(PurePosixPath(*parts))
