@@ -38,7 +38,7 @@ lint: $(STAMP)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
-	$(LOCK) pyproject.toml --extra loan --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra openvino --group dev -o requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis
