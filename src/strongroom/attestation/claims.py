@@ -22,7 +22,6 @@ TcbStatus = Literal[
     "TDRelaunchAdvisedConfigurationNeeded",
     "Revoked",
 ]
-TCB_STATUSES: Final[frozenset[str]] = frozenset(get_args(TcbStatus))
 MAX_ADVISORIES: Final = 256
 MAX_ADVISORY_LENGTH: Final = 64
 
@@ -89,8 +88,7 @@ class Claims:
         own, other = (sgx, tdx) if self.tee == "sgx" else (tdx, sgx)
         if None in own or any(value is not None for value in other):
             raise FormatError(f"claims: fields do not belong to {self.tee}", code=_CODE)
-        if self.tcb_status not in TCB_STATUSES:
-            raise FormatError("claims: unknown TCB status", code=_CODE)
+        parse_tcb_status(self.tcb_status)
         if len(self.report_data) != 64:
             raise FormatError("claims: report data is not 64 bytes", code=_CODE)
 
@@ -135,15 +133,14 @@ class Claims:
             FormatError: A member is missing, unknown or malformed (``claims.malformed``).
         """
         members = Members(value, what="claims", code=_CODE)
-        tee = _one_of(members, "tee", ("sgx", "tdx"))
-        sgx = tee == "sgx"
+        sgx = _is_sgx(members)
         claims = cls(
             tee="sgx" if sgx else "tdx",
             simulated=members.boolean("simulated"),
             debug=members.boolean("debug"),
             report_data=members.octets("report_data", 64),
             config_id=members.octets("config_id", 64 if sgx else 48),
-            tcb_status=_tcb_status(members),
+            tcb_status=parse_tcb_status(members.text("tcb_status")),
             advisories=members.texts("advisories", max_items=MAX_ADVISORIES, max_length=MAX_ADVISORY_LENGTH),
             tcb_eval_data_number=members.number("tcb_eval_data_number"),
             fmspc=members.octets("fmspc", 6),
@@ -161,17 +158,24 @@ class Claims:
         return claims
 
 
-def _one_of(members: Members, name: str, allowed: tuple[str, ...]) -> str:
-    value = members.text(name)
-    if value not in allowed:
-        raise members.refuse(name, f"is not one of {', '.join(allowed)}")
-    return value
+def parse_tcb_status(text: str) -> TcbStatus:
+    """One of Intel's TCB statuses.
 
-
-def _tcb_status(members: Members) -> TcbStatus:
-    found = _one_of(members, "tcb_status", get_args(TcbStatus))
+    Raises:
+        FormatError: It is not (``claims.malformed``).
+    """
     statuses: tuple[TcbStatus, ...] = get_args(TcbStatus)
-    return next(status for status in statuses if status == found)
+    for status in statuses:
+        if status == text:
+            return status
+    raise FormatError("claims: unknown TCB status", code=_CODE)
+
+
+def _is_sgx(members: Members) -> bool:
+    tee = members.text("tee")
+    if tee not in {"sgx", "tdx"}:
+        raise members.refuse("tee", "is not sgx or tdx")
+    return tee == "sgx"
 
 
 def _digests(value: object) -> CollateralDigests:

@@ -1,0 +1,220 @@
+"""Endorsements: who vouches for the platform and for the collateral, and until when.
+
+These checks stand beside dcap-qvl's, which verifies every signature: shapes of chains, names, roles, dates and
+revocation. Some of them dcap-qvl 0.7 lacks, and each lack matters: a leaked PCK key must not be able to sign "UpToDate"
+collateral for its own platform, so collateral is only taken from a certificate that the root itself issued for that.
+
+Source: Intel SGX PCK Certificate and CRL Profile Specification; Intel SGX DCAP Quote Verification Library
+(verification of PCK certificates, TCB info and enclave identity).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from strongroom.attestation.collateral import (
+    Collateral,
+    QeIdentity,
+    TcbInfo,
+    chain_certificates,
+    parse_qe_identity,
+    parse_tcb_info,
+)
+from strongroom.attestation.roots import TrustRoot
+from strongroom.errors import VerificationError
+from strongroom.formats.pck import PckExtension, pck_extension_of, sgx_extension_bytes
+from strongroom.formats.quote import Quote
+
+_PCK_PHRASE: Final = "SGX PCK Certificate"
+_PCK_CA_PHRASES: Final = ("SGX PCK Processor CA", "SGX PCK Platform CA")
+_SIGNER_PHRASE: Final = "SGX TCB Signing"
+_STALE_HINT: Final = "refresh the collateral"
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsements:
+    """What the endorsements say about the platform.
+
+    Args:
+        pck: Which platform, at which security version.
+        tcb_info: What judges the platform.
+        qe_identity: What judges its quoting enclave.
+        expires: The first end of validity among all certificates, lists and documents.
+    """
+
+    pck: PckExtension
+    tcb_info: TcbInfo
+    qe_identity: QeIdentity
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A span of validity and the code's first part for what is outside of it."""
+
+    what: str
+    area: str
+    start: datetime
+    end: datetime
+
+
+def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime) -> Endorsements:
+    """Checks everything about the endorsers but their signatures.
+
+    Args:
+        quote: The quote, whose PCK chain is looked at.
+        collateral: What the platform is judged by.
+        root: Who must stand at the top of every chain.
+        now: Time of verification, aware.
+
+    Returns:
+        The facts for the claims.
+
+    Raises:
+        VerificationError: Codes ``pck.*``, ``collateral.*``, ``root.mismatch``, ``quote.certification``,
+            ``quote.fmspc_mismatch``, ``quote.pce_id_mismatch``.
+        FormatError: The SGX extension of the PCK certificate is malformed (``pck.extension``).
+    """
+    leaf, authority, anchor = _pck_chain(quote, root)
+    signers = [
+        _signing_certificate(chain, root, anchor)
+        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain)
+    ]
+    pck = pck_extension_of(leaf)
+    tcb_info, qe_identity = parse_tcb_info(collateral.tcb_info), parse_qe_identity(collateral.qe_identity)
+    _check_subject(quote, pck, tcb_info)
+    root_crl = _load_crl(collateral.root_ca_crl, anchor)
+    pck_crl = _load_crl(collateral.pck_crl, authority)
+    windows = [
+        *(_certificate_window(certificate, "pck") for certificate in (leaf, authority, anchor)),
+        *(_certificate_window(signer, "collateral") for signer in signers),
+        _crl_window(root_crl),
+        _crl_window(pck_crl),
+        _Window("TCB info", "collateral", tcb_info.issued, tcb_info.next_update),
+        _Window("QE identity", "collateral", qe_identity.issued, qe_identity.next_update),
+    ]
+    _check_windows(windows, now)
+    _refuse_revoked(leaf, pck_crl, "pck.revoked")
+    _refuse_revoked(authority, root_crl, "pck.revoked")
+    for signer in signers:
+        _refuse_revoked(signer, root_crl, "collateral.issuer_revoked")
+    return Endorsements(pck, tcb_info, qe_identity, min(window.end for window in windows))
+
+
+def _pck_chain(quote: Quote, root: TrustRoot) -> tuple[x509.Certificate, x509.Certificate, x509.Certificate]:
+    chain = quote.certification.chain_der
+    if not chain:
+        raise VerificationError(
+            f"the quote does not carry its PCK chain (certification data type {quote.certification.kind.value})",
+            code="quote.certification",
+            hint="configure the quoting service of the platform to embed the PCK certificate chain",
+        )
+    if len(chain) != 3:
+        raise VerificationError(f"the PCK chain has {len(chain)} certificates, expected 3", code="pck.chain")
+    _require_root(chain[2], root)
+    leaf, authority, anchor = (_load_certificate(der, "pck.chain") for der in chain)
+    if _PCK_PHRASE not in _common_name(leaf):
+        raise VerificationError("the first certificate of the PCK chain is no PCK certificate", code="pck.chain")
+    if not any(phrase in _common_name(authority) for phrase in _PCK_CA_PHRASES):
+        raise VerificationError("the second certificate of the PCK chain is no PCK CA", code="pck.chain")
+    if leaf.issuer != authority.subject or authority.issuer != anchor.subject:
+        raise VerificationError("the certificates of the PCK chain do not follow each other", code="pck.chain")
+    return leaf, authority, anchor
+
+
+def _signing_certificate(chain_pem: str, root: TrustRoot, anchor: x509.Certificate) -> x509.Certificate:
+    code = "collateral.issuer_chain"
+    chain = chain_certificates(chain_pem)
+    if len(chain) != 2:
+        raise VerificationError(f"a collateral issuer chain has {len(chain)} certificates, expected 2", code=code)
+    _require_root(chain[1], root)
+    signer = _load_certificate(chain[0], code)
+    if _SIGNER_PHRASE not in _common_name(signer) or sgx_extension_bytes(signer) is not None:
+        raise VerificationError("collateral is not signed by a TCB signing certificate", code=code)
+    try:
+        signer.verify_directly_issued_by(anchor)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        raise VerificationError("the TCB signing certificate was not issued by the root", code=code) from None
+    return signer
+
+
+def _require_root(der: bytes, root: TrustRoot) -> None:
+    if der != root.certificate_der:
+        raise VerificationError(
+            f"a chain ends at another root than the trusted one ({root.kind})",
+            code="root.mismatch",
+            hint="simulated evidence needs the root of its own simulated machine to be trusted by name",
+        )
+
+
+def _check_subject(quote: Quote, pck: PckExtension, tcb_info: TcbInfo) -> None:
+    if tcb_info.tee != quote.tee:
+        raise VerificationError(f"the collateral judges {tcb_info.tee}, not {quote.tee}", code="collateral.wrong_tee")
+    if tcb_info.fmspc != pck.fmspc:
+        raise VerificationError("the collateral judges another processor (FMSPC)", code="quote.fmspc_mismatch")
+    if tcb_info.pce_id != pck.pce_id:
+        raise VerificationError("the collateral judges another PCE (PCEID)", code="quote.pce_id_mismatch")
+
+
+def _load_certificate(der: bytes, code: str) -> x509.Certificate:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.public_key()
+        _common_name(certificate)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise VerificationError("a certificate can't be read", code=code) from None
+    return certificate
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
+def _load_crl(der: bytes, issuer: x509.Certificate) -> x509.CertificateRevocationList:
+    try:
+        crl = x509.load_der_x509_crl(der)
+        if crl.public_bytes(Encoding.DER) != der:
+            raise ValueError("not canonical")
+        same_issuer = crl.issuer == issuer.subject
+    except (ValueError, x509.InvalidVersion):
+        raise VerificationError("a certificate revocation list can't be read", code="collateral.crl") from None
+    if not same_issuer:
+        raise VerificationError("a certificate revocation list is another CA's", code="collateral.crl_issuer")
+    return crl
+
+
+def _certificate_window(certificate: x509.Certificate, area: str) -> _Window:
+    return _Window("a certificate", area, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def _crl_window(crl: x509.CertificateRevocationList) -> _Window:
+    if crl.next_update_utc is None:
+        raise VerificationError("a certificate revocation list never expires", code="collateral.crl")
+    return _Window("a certificate revocation list", "collateral", crl.last_update_utc, crl.next_update_utc)
+
+
+def _check_windows(windows: list[_Window], now: datetime) -> None:
+    for window in windows:
+        if now < window.start:
+            raise VerificationError(
+                f"{window.what} is not valid before {window.start:%Y-%m-%d %H:%M:%SZ}",
+                code=f"{window.area}.not_yet_valid",
+                hint="check the clock",
+            )
+        if now > window.end:
+            raise VerificationError(
+                f"{window.what} expired at {window.end:%Y-%m-%d %H:%M:%SZ}",
+                code=f"{window.area}.expired",
+                hint=_STALE_HINT,
+            )
+
+
+def _refuse_revoked(certificate: x509.Certificate, crl: x509.CertificateRevocationList, code: str) -> None:
+    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
+        raise VerificationError("a certificate of the chain has been revoked", code=code)
