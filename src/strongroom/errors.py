@@ -12,7 +12,8 @@
     |   +-- Tampered           a bit was flipped
     +-- UnavailableError       somebody else does not answer; trying again may help
     +-- ConfigurationError     settings, workload definition or arguments are wrong
-    +-- WouldOverwrite         refused to replace something silently
+        +-- MissingFile        no such file or folder; a FileNotFoundError too
+        +-- WouldOverwrite     refused to replace something silently
 
 Every exception has a stable dotted ``code`` ("quote.signature"), one line of text, and, where the user can do
 something about it, a ``hint``. Exit statuses and HTTP statuses are tables in `cli` and `broker`, not attributes here.
@@ -127,6 +128,12 @@ class ConfigurationError(StrongroomError):
     """Settings, a workload definition or arguments are wrong."""
 
     default_code = "configuration.invalid"
+
+
+class MissingFile(ConfigurationError, FileNotFoundError):
+    """There is no such file or folder. Also a FileNotFoundError, so that a room can stand where files are expected."""
+
+    default_code = "file.not_found"
 
 
 class WouldOverwrite(ConfigurationError):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from strongroom.errors import ConfigurationError, UnavailableError, WouldOverwrite
+from strongroom.errors import ConfigurationError, MissingFile, UnavailableError, WouldOverwrite
 
 
 @contextmanager
@@ -19,7 +19,8 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ConfigurationError: If the path is wrong: absent, a folder, not permitted.
+        ConfigurationError: If the path is wrong: a folder, not permitted.
+        MissingFile: If there is no such file or folder.
         UnavailableError: If the machine fails: disk full, input or output error.
         WouldOverwrite: If the file exists and may not be replaced.
     """
@@ -31,7 +32,7 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             f"{name} exists already", hint="choose another name, or say that it may be replaced (--force)"
         ) from None
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigurationError(f"no such file or folder: {name}", code="file.not_found") from None
+        raise MissingFile(f"no such file or folder: {name}") from None
     except IsADirectoryError:
         raise ConfigurationError(f"{name} is a folder, not a file", code="file.is_folder") from None
     except PermissionError:

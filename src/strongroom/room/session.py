@@ -73,12 +73,12 @@ class Room:
         mounted = _relative(path)
         return open_sealed(self._storage / mounted, self.key(self._workload.key_for(mounted)), sealed_path=mounted)
 
-    def create(self, path: str, *, overwrite: bool = False) -> BinaryIO:
+    def create(self, path: str, *, overwrite: bool = True) -> BinaryIO:
         """Create a sealed file; it appears under its name, whole, when it is closed without an error.
 
         Args:
             path: Relative path below a mount of mode ``read-write``.
-            overwrite: Replace an existing file.
+            overwrite: Replace an existing file (whole, at the end) instead of refusing.
 
         Raises:
             ConfigurationError: No writable mount holds the path.
