@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from strongroom.errors import Truncated
+from strongroom.errors import SealedDataError, Truncated
 from strongroom.formats.sealed.geometry import (
     DATA_PER_TREE_NODE,
     ENTRY_SIZE,
@@ -62,6 +62,11 @@ class SealedNodes(io.RawIOBase):
         if data_node_count(self.size):
             self._tree_node(0)
 
+    @property
+    def name(self) -> str:
+        """The file's name on the untrusted disk, as any Python file has it."""
+        return self._stored.path
+
     def readable(self) -> bool:
         """Always."""
         return True
@@ -95,7 +100,7 @@ class SealedNodes(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill the buffer from the current position; short only at the end of the data.
+        """Fill the buffer from the current position; short only at the end of the data or before an altered node.
 
         Args:
             buffer: Any writable contiguous buffer.
@@ -105,15 +110,20 @@ class SealedNodes(io.RawIOBase):
 
         Raises:
             ValueError: If the stream is closed.
-            Tampered: If a node is not the one that was sealed.
-            Truncated: If the file became shorter since it was opened.
+            SealedDataError: `Tampered` if a node is not the one that was sealed, `Truncated` if the file became
+                shorter since it was opened.
         """
         self._refuse_closed()
         out = memoryview(buffer).cast("B")
         out = out[: max(0, self.size - self._position)]
         done = 0
-        while done < len(out):
-            done += self._read_some(self._position + done, out[done:])
+        try:
+            while done < len(out):
+                done += self._read_some(self._position + done, out[done:])
+        except SealedDataError:
+            # As read(2) does: first what is there, and the error when it is reached again.
+            if not done:
+                raise
         self._position += done
         return done
 

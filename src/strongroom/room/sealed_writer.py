@@ -61,6 +61,11 @@ class SealedWriter(io.BufferedIOBase):
         self._in_block = False
         self._given_up = False
 
+    @property
+    def name(self) -> str:
+        """The file's name on the untrusted disk, as any Python file has it."""
+        return str(self._file.path)
+
     def writable(self) -> bool:
         """Always."""
         return True

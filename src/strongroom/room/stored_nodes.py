@@ -37,17 +37,15 @@ class StoredNodes:
             raise ConfigurationError(f"{self.path} is not a regular file", code="file.not_regular")
         self.host_size = status.st_size
         """Size on disk when opened, in bytes."""
-        self._check_size()
-        self.first = bytearray(NODE_SIZE)
+        self.first = bytearray(min(NODE_SIZE, status.st_size))
+        """The metadata node."""
         self.read_into(memoryview(self.first), 0)
+        self._check_header()
 
-    def _check_size(self) -> None:
-        start = bytearray(len(FILE_ID))
-        with file_errors(self.path):
-            os.preadv(self.fd, [start], 0)
-        if start != FILE_ID:
+    def _check_header(self) -> None:
+        if not self.first.startswith(FILE_ID):
             raise FormatError(f"{self.path} is not a sealed file", code="sealed.not_sealed")
-        if self.host_size % NODE_SIZE or not self.host_size:
+        if self.host_size % NODE_SIZE:
             raise Truncated(
                 f"{self.path} has {self.host_size} bytes, not a whole number of 4096-byte nodes: cut or damaged",
                 hint="fetch the file again from a good copy",
