@@ -92,7 +92,7 @@ def broker_address(folder: Path) -> "BrokerAddress":
             f"can't read {path}", code="room.settings", hint="`strongroom broker init DIR` writes DIR/room"
         ) from None
     if values.keys() != {"url"} or not isinstance(values["url"], str):
-        raise ConfigurationError(f"{path} must hold url = \"https://...\" and nothing else", code="room.settings")
+        raise ConfigurationError(f'{path} must hold url = "https://..." and nothing else', code="room.settings")
     return BrokerAddress(values["url"], folder / "ca.pem")
 
 
@@ -104,6 +104,11 @@ def find_platform(settings: RoomSettings, workload: "Workload") -> "Platform":
     """
     if settings.platform == "simulated":
         return _simulated(settings, workload)
+    from strongroom.platforms.detect import detect
+
+    platform = detect()
+    if platform is not None:
+        return platform
     raise ConfigurationError(
         "no trusted execution environment was found on this machine",
         code="platform.none",
@@ -127,3 +132,17 @@ def _simulated(settings: RoomSettings, workload: "Workload") -> "Platform":
         isv_prod_id=workload.product_id,
         isv_svn=workload.security_version,
     )
+
+
+def create_simulated_machine(folder: Path) -> None:
+    """Make a simulated machine in a new or empty folder.
+
+    Raises:
+        WouldOverwrite: Something is in the folder.
+        ConfigurationError: The folder can't be written.
+    """
+    import datetime as dt
+
+    from strongroom.platforms.simulated import SimulatedMachine
+
+    SimulatedMachine.create(folder, dt.datetime.now(dt.UTC))

@@ -44,8 +44,6 @@ class LazyNouns(TyperGroup):
         if cmd_name not in NOUNS:
             return None
         module, attribute, help_line = NOUNS[cmd_name]
-        if _only_lists(ctx):
-            return typer.main.get_command(_placeholder(help_line))
         member = getattr(importlib.import_module(module), attribute)
         if not isinstance(member, typer.Typer):
             noun = typer.Typer(add_completion=False)
@@ -56,15 +54,10 @@ class LazyNouns(TyperGroup):
         command.help = command.help or help_line
         return command
 
-
-def _only_lists(ctx: Any) -> bool:
-    return not ctx.args and not getattr(ctx, "_protected_args", None) and not ctx.resilient_parsing
-
-
-def _placeholder(help_line: str) -> typer.Typer:
-    app = typer.Typer(add_completion=False)
-    app.command(help=help_line)(lambda: None)
-    return app
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the nouns from the table, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(noun, help_line) for noun, (_, _, help_line) in NOUNS.items()])
 
 
 app = typer.Typer(
