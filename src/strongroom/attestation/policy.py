@@ -6,7 +6,7 @@ must be written out. Debug enclaves and simulated platforms are refused unless t
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
@@ -136,8 +136,8 @@ def _unset(name: str) -> NoReturn:
     )
 
 
-def _required(name: str) -> Any:
-    return field(default_factory=lambda: _unset(name))
+def _required(name: str) -> Callable[[], Any]:
+    return lambda: _unset(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +154,11 @@ class AppraisalPolicy:
         accept_simulated: Whether evidence may come from a simulated platform, which protects nothing.
     """
 
-    measurements: tuple[Measurement, ...] = _required("measurements")
-    tees: frozenset[Tee] = _required("tees")
-    tcb_statuses: frozenset[TcbStatus] = _required("tcb_statuses")
-    advisories: tuple[AcceptedAdvisory, ...] | Anything = _required("advisories")
-    min_tcb_eval_data_number: int | Anything = _required("min_tcb_eval_data_number")
+    measurements: tuple[Measurement, ...] = field(default_factory=_required("measurements"))
+    tees: frozenset[Tee] = field(default_factory=_required("tees"))
+    tcb_statuses: frozenset[TcbStatus] = field(default_factory=_required("tcb_statuses"))
+    advisories: tuple[AcceptedAdvisory, ...] | Anything = field(default_factory=_required("advisories"))
+    min_tcb_eval_data_number: int | Anything = field(default_factory=_required("min_tcb_eval_data_number"))
     dangerous_accept_debug: bool = False
     accept_simulated: bool = False
 
