@@ -1,0 +1,184 @@
+"""The loan application's jobs: what a workload runs. Every file goes through the storage it is given."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from strongroom.errors import ConfigurationError
+from strongroom.loan import catalog
+from strongroom.loan.book import LoanBook, join
+from strongroom.loan.bundle import Bundle
+from strongroom.loan.evaluation import Evaluation, evaluate_scores, report_csv
+from strongroom.loan.prediction import DEFAULT_THRESHOLD, Predictions, check_threshold, predict_book, write_predictions
+from strongroom.loan.presets import TrainSettings
+from strongroom.loan.processing import ProcessSettings, held_out_rows, process, read_manifest, read_rows
+from strongroom.loan.results import Results, importance
+from strongroom.loan.storage import Storage
+from strongroom.loan.table import read_csv
+from strongroom.loan.training import Cancelled, Progress, TrainedModel
+from strongroom.loan.training import train as train_rows
+
+
+def train(
+    storage: Storage,
+    data: str | Sequence[str] = "processed",
+    model: str = "loan",
+    settings: TrainSettings | None = None,
+    *,
+    champion: bool = True,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> catalog.Version:
+    """Train on processed data and publish a new version of the model.
+
+    Args:
+        storage: Where to read and write.
+        data: Processed folder, or several.
+        model: Model name.
+        settings: Preset and changes to it.
+        champion: Serve the new version from now on.
+        progress: Called after every tree.
+        cancelled: Asked after every tree.
+
+    Returns:
+        The published version. A training that fails or is cancelled publishes nothing.
+
+    Raises:
+        ConfigurationError: The model name or a setting is not allowed.
+        FormatError: The data is not processed loan rows, or can't be trained on.
+        TrainingCancelled: `cancelled` said so.
+    """
+    catalog.check_name(model)
+    folders = [data] if isinstance(data, str) else list(data)
+    settings = settings or TrainSettings()
+    rows = training_rows(storage, folders)
+    trained = train_rows(rows, settings, progress=progress, cancelled=cancelled)
+    metadata = training_facts(trained, settings, rows, folders)
+    metadata["data_digests"] = [read_manifest(storage, folder).source_digest for folder in folders]
+    bundle = Bundle(trained.booster, trained.preprocessor, metadata)
+    return catalog.publish(storage, model, bundle, now=datetime.now(UTC), note="trained", champion=champion)
+
+
+def training_rows(storage: Storage, folders: Sequence[str]) -> LoanBook:
+    """The training rows of processed folders, one after the other.
+
+    Raises:
+        ConfigurationError: No folder was given.
+        FormatError: A folder doesn't hold processed loan rows.
+    """
+    if not folders:
+        raise ConfigurationError("no processed data was named", code="loan.data")
+    return join([read_rows(storage, folder, "train").book for folder in folders])
+
+
+def training_facts(
+    trained: TrainedModel, settings: TrainSettings, rows: LoanBook, folders: Sequence[str]
+) -> dict[str, Any]:
+    """What the bundle's metadata says about a training run."""
+    return {
+        "preset": settings.preset,
+        "parameters": {k: v for k, v in trained.parameters.items() if k != "nthread"},
+        "rounds": trained.rounds,
+        "train_rows": len(rows),
+        "data": list(folders),
+    }
+
+
+def evaluate(
+    storage: Storage,
+    data: str = "processed",
+    model: str = "loan",
+    out: str = "results/loan",
+    *,
+    version: int | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Results:
+    """Score a model on the held-out rows; write `OUT.json` and `OUT.csv`.
+
+    Args:
+        storage: Where to read and write.
+        data: Processed folder whose held-out rows to use.
+        model: Model name.
+        out: Path of the results, without suffix.
+        version: Version number; None: the champion.
+        threshold: A probability above it is called a default.
+
+    Raises:
+        ConfigurationError: Unknown model or version, or the threshold is no probability.
+        FormatError: Model or data are malformed.
+    """
+    check_threshold(threshold)
+    bundle = catalog.load_model(storage, model, version)
+    manifest = read_manifest(storage, data)
+    book = held_out_rows(read_rows(storage, data, "test"), manifest)
+    evaluation = evaluate_book(bundle, book, threshold)
+    notes = ["Held-out rows have copies in the training set (reference protocol): scores look better than they are."]
+    results = Results(bundle.metadata, evaluation, importance(bundle), tuple(notes if manifest.leaky else ()))
+    with storage.create(f"{out}.json") as sink:
+        sink.write(json.dumps(results.to_json(), allow_nan=False).encode())
+    with storage.create(f"{out}.csv") as sink:
+        sink.write(report_csv(evaluation.report).encode())
+    return results
+
+
+def evaluate_book(bundle: Bundle, book: LoanBook, threshold: float = DEFAULT_THRESHOLD) -> Evaluation:
+    """Score a bundle on rows with a target.
+
+    Raises:
+        FormatError: The rows have no target or only one class.
+    """
+    return evaluate_scores(book.target, predict_book(bundle, book), threshold=threshold)
+
+
+def predict(
+    storage: Storage,
+    source: str,
+    model: str = "loan",
+    out: str = "predictions/loan.csv",
+    *,
+    version: int | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Predictions:
+    """Score the rows of a CSV file and write the predictions.
+
+    Args:
+        storage: Where to read and write.
+        source: Path of the CSV file; a ``loan_status`` column is ignored.
+        model: Model name.
+        out: Path of the predictions.
+        version: Version number; None: the champion.
+        threshold: A probability above it is called a default.
+
+    Raises:
+        ConfigurationError: Unknown model or version, or the threshold is no probability.
+        FormatError: Model or rows are malformed.
+        LoanRowsError: Rows are wrong; lists them.
+        FileNotFoundError: There is no such file.
+    """
+    check_threshold(threshold)
+    bundle = catalog.load_model(storage, model, version)
+    with storage.open(source) as file:
+        book = read_csv(file, labelled=False)
+    predictions = Predictions(predict_book(bundle, book), threshold)
+    with storage.create(out) as sink:
+        write_predictions(predictions, sink)
+    return predictions
+
+
+def read_results(storage: Storage, path: str) -> Results:
+    """The results `evaluate` wrote.
+
+    Args:
+        storage: Where to read.
+        path: Path of the JSON file.
+
+    Raises:
+        FormatError: It is malformed, code ``loan.results``.
+        FileNotFoundError: There is no such file.
+    """
+    with storage.open(path) as source:
+        return Results.parse(source.read(Results.MAX_BYTES + 1))
+
+
+__all__ = ["ProcessSettings", "evaluate", "predict", "process", "read_results", "train"]

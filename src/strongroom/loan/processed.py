@@ -1,0 +1,104 @@
+"""Processed rows as one Parquet file: validated columns, outcome and origin."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+
+from strongroom.errors import FormatError
+from strongroom.loan.augmentation import GrownRows
+from strongroom.loan.book import LoanBook
+from strongroom.loan.schema import CATEGORIES, NUMBERS, TARGET
+from strongroom.loan.table import dictionary_codes
+from strongroom.loan.writing import dictionary_column
+
+MAX_ROWS: Final = 200_000_000
+
+SCHEMA: Final = pa.schema(
+    [pa.field(column.name, pa.float32()) for column in NUMBERS]
+    + [pa.field(column.name, pa.dictionary(pa.int8(), pa.string())) for column in CATEGORIES]
+    + [pa.field(TARGET, pa.int8()), pa.field("source_row", pa.int32()), pa.field("augmented", pa.bool_())]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedRows:
+    """What a processed file holds: rows and which of them are augmented copies."""
+
+    book: LoanBook
+    augmented: npt.NDArray[np.bool_]
+
+    def real(self) -> LoanBook:
+        """The rows that are not augmented copies."""
+        return self.book if not self.augmented.any() else self.book.take(np.flatnonzero(~self.augmented))
+
+
+def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO) -> int:
+    """Write rows as Parquet, one row group a chunk.
+
+    Args:
+        chunks: Rows with a target.
+        sink: File to write to; stays open.
+
+    Returns:
+        The number of rows written.
+    """
+    rows = 0
+    options: dict[str, Any] = {
+        "compression": "lz4",
+        "use_dictionary": [column.name for column in CATEGORIES],
+        "write_statistics": False,
+    }
+    with pa_parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), SCHEMA, **options) as writer:
+        for chunk in chunks:
+            writer.write_batch(_batch(chunk), row_group_size=len(chunk))
+            rows += len(chunk)
+    return rows
+
+
+def _batch(chunk: GrownRows) -> Any:
+    book = chunk.book
+    columns = [pa.array(book.numbers[column.name], from_pandas=False) for column in NUMBERS]
+    columns += [dictionary_column(book, column.name) for column in CATEGORIES]
+    columns += [pa.array(book.target), pa.array(chunk.source_row), pa.array(chunk.augmented)]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def read_processed(source: BinaryIO) -> ProcessedRows:
+    """Read what `write_processed` wrote.
+
+    Args:
+        source: Opened Parquet file; seekable.
+
+    Raises:
+        FormatError: Not such a file, code ``loan.processed``.
+    """
+    try:
+        file = pa_parquet.ParquetFile(source, read_dictionary=[column.name for column in CATEGORIES])
+        if file.schema_arrow.names != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
+            _refuse()
+        table = file.read()
+    except (pa.ArrowException, OSError, ValueError):
+        _refuse()
+    if any(_value_type(table, name) != _value_type(SCHEMA, name) or table[name].null_count for name in SCHEMA.names):
+        _refuse()
+    codes = {column.name: dictionary_codes(table[column.name], column) for column in CATEGORIES}
+    if any((column < 0).any() for column in codes.values()):
+        _refuse()
+    numbers = {column.name: table[column.name].to_numpy() for column in NUMBERS}
+    return ProcessedRows(LoanBook(numbers, codes, table[TARGET].to_numpy()), table["augmented"].to_numpy())
+
+
+def _value_type(table: Any, name: str) -> Any:
+    kind = (table if isinstance(table, pa.Schema) else table.schema).field(name).type
+    return kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+
+
+def _refuse() -> NoReturn:
+    raise FormatError(
+        "not a file of processed loan rows", code="loan.processed", hint="write it with `strongroom loan process`"
+    )

@@ -1,0 +1,186 @@
+"""Trains gradient-boosted trees with XGBoost on loan rows."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xgboost as xgb
+
+from strongroom.errors import FormatError, StrongroomError
+from strongroom.loan.book import Labels, LoanBook
+from strongroom.loan.features import Preprocessor, fit_preprocessor
+from strongroom.loan.presets import MONOTONE, Preset, TrainSettings
+from strongroom.loan.split import split_rows
+
+CHUNK_ROWS: Final = 500_000
+VALIDATION_SHARE: Final = 0.1
+
+Progress = Callable[[int, int], None]
+"""Called with trees done and trees wanted."""
+Cancelled = Callable[[], bool]
+"""Asked after every tree; True ends the training."""
+
+
+class TrainingCancelled(StrongroomError):
+    """The training was cancelled; nothing was published."""
+
+    default_code = "loan.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """Trees with the preprocessor they were trained behind.
+
+    Args:
+        booster: XGBoost's booster; its input is the preprocessor's output.
+        preprocessor: From loan rows to its features.
+        parameters: XGBoost parameters of the run.
+        rounds: Number of trees.
+    """
+
+    booster: xgb.Booster
+    preprocessor: Preprocessor
+    parameters: dict[str, Any]
+    rounds: int
+
+
+def train(
+    book: LoanBook,
+    settings: TrainSettings | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> TrainedModel:
+    """Train a model.
+
+    Args:
+        book: Training rows with a target.
+        settings: Preset and changes to it.
+        progress: Called after every tree.
+        cancelled: Asked after every tree.
+
+    Raises:
+        FormatError: The rows have no target or only one class, code ``loan.target``.
+        TrainingCancelled: `cancelled` said so.
+    """
+    settings = settings or TrainSettings()
+    labels = _labels(book)
+    preset = settings.choose(len(book))
+    preprocessor = fit_preprocessor(book, preset.recipe, seed=settings.seed)
+    parameters = _parameters(preset, settings, labels, preprocessor.names)
+    rounds = settings.rounds or preset.rounds
+    watch = _Watch(rounds, progress, cancelled)
+    if settings.early_stopping_rounds is None:
+        data = quantile_matrix([book], preprocessor, preset)
+        booster = xgb.train(parameters, data, num_boost_round=rounds, callbacks=[watch])
+        return TrainedModel(booster, preprocessor, parameters, rounds)
+    split = split_rows(book, test_share=VALIDATION_SHARE, seed=settings.seed + 1)
+    data = quantile_matrix([book.take(split.train)], preprocessor, preset)
+    validation = quantile_matrix([book.take(split.test)], preprocessor, preset, like=data)
+    stop = xgb.callback.EarlyStopping(settings.early_stopping_rounds, save_best=True)
+    booster = xgb.train(
+        parameters,
+        data,
+        num_boost_round=rounds,
+        evals=[(validation, "validation")],
+        verbose_eval=False,
+        callbacks=[watch, stop],
+    )
+    return TrainedModel(booster, preprocessor, parameters, booster.num_boosted_rounds())
+
+
+def available_threads() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _labels(book: LoanBook) -> Labels:
+    if book.target is None or not 0 < int(book.target.sum()) < len(book):
+        raise FormatError("training needs rows with defaults and non-defaults", code="loan.target")
+    return book.target
+
+
+def _parameters(preset: Preset, settings: TrainSettings, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "tree_method": "hist",
+        "seed": settings.seed,
+        "nthread": settings.threads or available_threads(),
+        "verbosity": 0,
+        **preset.parameters,
+    }
+    weight = settings.positive_weight
+    if weight is not None:
+        balanced = (len(labels) - int(labels.sum())) / int(labels.sum())
+        parameters["scale_pos_weight"] = balanced if weight == "balanced" else weight
+    if settings.monotone:
+        parameters["monotone_constraints"] = {name: sign for name, sign in MONOTONE.items() if name in names}
+    return parameters
+
+
+def quantile_matrix(
+    books: Sequence[LoanBook], preprocessor: Preprocessor, preset: Preset, *, like: xgb.QuantileDMatrix | None = None
+) -> xgb.QuantileDMatrix:
+    """XGBoost's binned matrix, built chunk by chunk so that the features never exist as a whole.
+
+    Args:
+        books: Rows with a target.
+        preprocessor: Makes the features.
+        preset: Its ``max_bin`` is used.
+        like: Use this matrix's bins (for validation rows).
+    """
+    return xgb.QuantileDMatrix(_Chunks(books, preprocessor), max_bin=preset.parameters.get("max_bin", 256), ref=like)
+
+
+class _Chunks(xgb.DataIter):
+    """Feeds features to XGBoost a chunk at a time."""
+
+    def __init__(self, books: Sequence[LoanBook], preprocessor: Preprocessor) -> None:
+        super().__init__()
+        self._parts = [
+            book.between(start, start + CHUNK_ROWS) for book in books for start in range(0, len(book), CHUNK_ROWS)
+        ]
+        self._preprocessor = preprocessor
+        self._next = 0
+
+    def next(self, input_data: Callable[..., Any]) -> bool:
+        """Hand over the next chunk; False at the end."""
+        if self._next == len(self._parts):
+            return False
+        part = self._parts[self._next]
+        self._next += 1
+        target = part.target if part.target is not None else np.empty(0, np.int8)
+        input_data(data=self._preprocessor.transform(part), label=target, feature_names=list(self._preprocessor.names))
+        return True
+
+    def reset(self) -> None:
+        """Start again at the first chunk."""
+        self._next = 0
+
+
+class _Watch(xgb.callback.TrainingCallback):
+    """Reports progress and ends a cancelled training between two trees."""
+
+    def __init__(self, rounds: int, progress: Progress | None, cancelled: Cancelled | None) -> None:
+        super().__init__()
+        self._rounds = rounds
+        self._progress = progress
+        self._cancelled = cancelled
+        self._done = 0
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """One more tree is done.
+
+        Raises:
+            TrainingCancelled: Somebody asked for it.
+        """
+        del model, epoch, evals_log
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._rounds)
+        if self._cancelled and self._cancelled():
+            raise TrainingCancelled("the training was cancelled; no model was published")
+        return False

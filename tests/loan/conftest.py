@@ -1,0 +1,49 @@
+"""Storages and loan books for the tests of the loan application."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from strongroom.loan.book import LoanBook, join
+from strongroom.loan.sample import sample_book
+from strongroom.loan.table import read_csv
+
+
+class MemoryStorage:
+    """Files in a dictionary; a file appears when its block ends without an exception."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def open(self, path: str, /) -> BinaryIO:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return io.BytesIO(self.files[path])
+
+    @contextmanager
+    def create(self, path: str, /) -> Iterator[BinaryIO]:
+        sink = io.BytesIO()
+        yield sink
+        self.files[path] = sink.getvalue()
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture(scope="session")
+def small_book() -> LoanBook:
+    """3,000 generated rows."""
+    return join(list(sample_book(3_000, seed=7)))
+
+
+@pytest.fixture(scope="session")
+def real_book(testdata: Path) -> LoanBook:
+    """The public data set, 32,581 rows."""
+    with (testdata / "credit_risk" / "credit_risk_dataset.csv").open("rb") as source:
+        return read_csv(source)
