@@ -17,7 +17,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         "from importlinter.cli import lint_imports_command; lint_imports_command()",
         "--no-cache",
     ]
-    environment = {"PYTHONPATH": str(folder / "src"), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(folder / "src"), "PATH": "/usr/bin:/bin", "COLUMNS": "300"}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
