@@ -1,0 +1,247 @@
+"""Grants: which keys a workload may have, and which policy its evidence must meet.
+
+A grant counts from the moment it is stored to the moment it is revoked, also for tokens that are already out: the
+decision is made again at every release. A grant row is wrapped like a key, so a row written into the database by
+somebody without the root key is refused.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from strongroom.attestation.appraise import Accepted, Rejected, appraise
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.policy import AppraisalPolicy
+from strongroom.broker.audit import AuditLog, Entry
+from strongroom.broker.store import Store, grants
+from strongroom.errors import ConfigurationError, Finding, FormatError, WouldOverwrite
+from strongroom.formats.canonical import JsonValue, canonical_json, parse_json_object
+from strongroom.formats.kbs import ResourcePath
+from strongroom.formats.members import Members, timestamp
+
+MAX_KEYS: Final = 256
+MAX_GRANTS: Final = 10_000
+MAX_GRANT_BYTES: Final = 128 * 1024
+OPERATIONS: Final = frozenset({"release"})
+GRANT_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class UnknownGrant(ConfigurationError):
+    """There is no grant of that name."""
+
+    default_code = "grant.unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What one workload may have.
+
+    Args:
+        name: The workload's name: 1 to 63 characters out of ``a-z 0-9 -``, no ``-`` at an end.
+        policy: What its evidence must meet.
+        keys: Exact names of the keys; no patterns.
+        operations: What may be done with them; only ``release`` exists.
+        not_after: End of the grant, whole seconds, UTC; None: until revoked.
+    """
+
+    name: str
+    policy: AppraisalPolicy
+    keys: tuple[ResourcePath, ...]
+    operations: frozenset[str] = OPERATIONS
+    not_after: datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            FormatError: One is not as described above.
+        """
+        if not GRANT_NAME.fullmatch(self.name):
+            raise FormatError("not a grant name", code="grant.malformed", hint="letters a-z, digits and '-'")
+        if not self.keys or len(self.keys) > MAX_KEYS or len(set(self.keys)) != len(self.keys):
+            raise FormatError(f"a grant names 1 to {MAX_KEYS} different keys", code="grant.malformed")
+        if not self.operations or not self.operations <= OPERATIONS:
+            raise FormatError("unknown operation in a grant", code="grant.malformed")
+        if self.not_after is not None and self.not_after.utcoffset() is None:
+            raise FormatError("the end of a grant has no time zone", code="grant.malformed")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The grant as JSON."""
+        return {
+            "name": self.name,
+            "policy": self.policy.to_json(),
+            "keys": [str(path) for path in self.keys],
+            "operations": sorted(self.operations),
+            "not_after": timestamp(self.not_after) if self.not_after else None,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> "Grant":
+        """Read the JSON form strictly.
+
+        Raises:
+            FormatError: A member is missing, unknown or malformed.
+        """
+        members = Members(value, what="grant", code="grant.malformed")
+        grant = cls(
+            name=members.text("name"),
+            policy=AppraisalPolicy.from_json(members.value("policy")),
+            keys=tuple(ResourcePath.parse(key) for key in members.texts("keys", max_items=MAX_KEYS, max_length=386)),
+            operations=frozenset(members.texts("operations", max_items=8, max_length=32)),
+            not_after=_end(members),
+        )
+        members.finish()
+        return grant
+
+    def findings(self, claims: Claims, now: datetime) -> tuple[Finding, ...]:
+        """Why this grant does not accept the evidence; empty if it does."""
+        ended: tuple[Finding, ...] = ()
+        if self.not_after is not None and now >= self.not_after:
+            ended = (Finding("grant.expired", f"ended {timestamp(self.not_after)}"),)
+        outcome = appraise(claims, self.policy, now)
+        match outcome:
+            case Accepted():
+                return ended
+            case Rejected():
+                return ended + outcome.findings
+
+
+def _end(members: Members) -> datetime | None:
+    value = members.value("not_after")
+    return (
+        None
+        if value is None
+        else Members({"not_after": value}, what="grant", code="grant.malformed").moment("not_after")
+    )
+
+
+class Grants:
+    """Grants in the store; every change is logged in the same transaction.
+
+    Args:
+        store: The database.
+        audit: The log.
+    """
+
+    def __init__(self, store: Store, audit: AuditLog) -> None:
+        self._store = store
+        self._audit = audit
+        self._parsed: dict[str, tuple[bytes, Grant]] = {}
+
+    def add(self, grant: Grant, now: datetime, *, replace: bool = False) -> None:
+        """Store a grant.
+
+        Args:
+            grant: What is granted.
+            now: Aware time.
+            replace: Take the place of a grant of the same name, instead of refusing.
+
+        Raises:
+            WouldOverwrite: There is a grant of that name.
+            ConfigurationError: There are too many grants.
+            UnavailableError: The database can't be written.
+        """
+        wrapped = self._store.seal_row("grants", {"name": grant.name}, canonical_json(grant.to_json()))
+        entry = Entry(
+            "grant.add",
+            "allow",
+            name=grant.name,
+            path=" ".join(map(str, grant.keys)),
+            policy_digest=grant.policy.digest.hex(),
+        )
+        with self._store.writing() as connection:
+            if replace:
+                connection.execute(sa.delete(grants).where(grants.c.name == grant.name))
+            if connection.execute(sa.select(sa.func.count()).select_from(grants)).scalar_one() >= MAX_GRANTS:
+                raise ConfigurationError(f"more than {MAX_GRANTS} grants", code="grant.too_many")
+            try:
+                connection.execute(sa.insert(grants).values(name=grant.name, wrapped=wrapped))
+            except sa.exc.IntegrityError:
+                raise WouldOverwrite(
+                    f"there is already a grant {grant.name}", code="grant.exists", hint="--replace takes its place"
+                ) from None
+            self._audit.append_within(connection, entry, now)
+
+    def revoke(self, name: str, now: datetime) -> None:
+        """Remove a grant; from now on it accepts nothing.
+
+        Raises:
+            UnknownGrant: There is none of that name.
+            UnavailableError: The database can't be written.
+        """
+        with self._store.writing() as connection:
+            if connection.execute(sa.delete(grants).where(grants.c.name == name)).rowcount == 0:
+                raise UnknownGrant(f"no grant {name!r}")
+            self._audit.append_within(connection, Entry("grant.revoke", "allow", name=name), now)
+
+    def all(self) -> list[Grant]:
+        """All grants by name, as the database has them now.
+
+        Raises:
+            VerificationError: A row was not written by this broker, or was altered.
+            UnavailableError: The database can't be read.
+        """
+        with self._store.reading() as connection:
+            rows = connection.execute(sa.select(grants).order_by(grants.c.name)).all()
+        parsed = {row.name: (row.wrapped, self._parse(row.name, row.wrapped)) for row in rows}
+        self._parsed = parsed
+        return [grant for _, grant in parsed.values()]
+
+    def _parse(self, name: str, wrapped: bytes) -> Grant:
+        # Unwrapping is the same work every time; the row itself was read afresh.
+        known = self._parsed.get(name)
+        if known is not None and known[0] == wrapped:
+            return known[1]
+        payload = self._store.open_row("grants", {"name": name}, wrapped)
+        return Grant.from_json(parse_json_object(payload, max_bytes=MAX_GRANT_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which grants accept the evidence.
+
+    Args:
+        accepted: Grants that accept it (and name the key, if one was asked for).
+        closest: Name of the grant that came closest, when none accepts.
+        findings: Why that one does not accept it.
+    """
+
+    accepted: tuple[Grant, ...]
+    closest: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def match_grants(
+    candidates: Sequence[Grant], claims: Claims, now: datetime, *, path: ResourcePath | None, hint: str | None
+) -> Match:
+    """Decide which grants accept evidence.
+
+    Args:
+        candidates: All grants.
+        claims: What the evidence proved.
+        now: Aware time.
+        path: The key that is asked for; None at attestation.
+        hint: Grant the client says it is meant for: the one whose findings are told; decides nothing.
+
+    Returns:
+        The accepting grants, or the findings of the closest grant.
+    """
+    judged = [(grant, _judge(grant, claims, now, path)) for grant in candidates]
+    accepted = tuple(grant for grant, findings in judged if not findings)
+    if accepted:
+        return Match(accepted)
+    if not judged:
+        return Match((), None, (Finding("grant.none", "there is no grant"),))
+    closest, findings = min(judged, key=lambda pair: (pair[0].name != hint, len(pair[1]), pair[0].name))
+    return Match((), closest.name, findings)
+
+
+def _judge(grant: Grant, claims: Claims, now: datetime, path: ResourcePath | None) -> tuple[Finding, ...]:
+    findings = grant.findings(claims, now)
+    if path is not None and path not in grant.keys:
+        findings += (Finding("grant.none", f"{grant.name} does not name {path}"),)
+    return findings

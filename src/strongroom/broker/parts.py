@@ -1,0 +1,123 @@
+"""The parts of a running broker and how they are put together from its folder."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from joserfc.jwk import ECKey
+
+from strongroom.broker.audit import AuditLog, StoredAuditLog
+from strongroom.broker.folder import BrokerFolder
+from strongroom.broker.grants import Grants
+from strongroom.broker.keyring import Keyring
+from strongroom.broker.limits import Gate, RateLimit
+from strongroom.broker.owner import OwnerGate
+from strongroom.broker.release import Limits, ReleaseDesk
+from strongroom.broker.sessions import Attestations, Sessions
+from strongroom.broker.settings import BrokerSettings
+from strongroom.broker.setup import TOKEN_KEY
+from strongroom.broker.store import Store, settings
+from strongroom.broker.tokens import TokenSigner
+from strongroom.broker.verifier import Verifier
+from strongroom.errors import ConfigurationError
+from strongroom.keys.root import FileRootKey
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Aware wall-clock time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything the routes use."""
+
+    settings: BrokerSettings
+    store: Store
+    log: StoredAuditLog
+    keyring: Keyring
+    grants: Grants
+    owner: OwnerGate
+    rate: RateLimit
+    sessions: Sessions
+    attestations: Attestations
+    signer: TokenSigner
+    desk: ReleaseDesk
+    audit: AuditLog
+    clock: Clock
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+
+def open_parts(
+    files: BrokerFolder,
+    values: BrokerSettings,
+    verifier: Verifier,
+    *,
+    clock: Clock = utc_now,
+    monotonic_s: Callable[[], float] = time.monotonic,
+    audit: Callable[[AuditLog], AuditLog] = lambda log: log,
+) -> Parts:
+    """Open a broker's folder.
+
+    Args:
+        files: The folder.
+        values: Its settings.
+        verifier: Tells genuine quotes from others.
+        clock: Aware wall-clock time.
+        monotonic_s: Clock that never goes back.
+        audit: Puts something around the audit log; tests make it fail.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ConfigurationError: A file is absent or is not what it should be.
+        VerificationError: The root key is not the one the database was made with.
+    """
+    store = Store.open(files.database, FileRootKey.load(files.root_key), values.broker_id)
+    signer = TokenSigner(_token_key(store), values.broker_id)
+    log = StoredAuditLog(store)
+    audit_log = audit(log)
+    keyring, grants = Keyring(store, audit_log), Grants(store, audit_log)
+    attestations = Attestations(values.max_tokens)
+    desk = ReleaseDesk(
+        verifier=verifier,
+        gate=Gate(values.max_verifications),
+        grants=grants,
+        keyring=keyring,
+        audit=audit_log,
+        signer=signer,
+        attestations=attestations,
+        limits=Limits(values.token_ttl_s, values.max_quote_bytes),
+        clock=clock,
+    )
+    return Parts(
+        settings=values,
+        store=store,
+        log=log,
+        keyring=keyring,
+        grants=grants,
+        owner=OwnerGate(files.admin_public_key, values.broker_id, store),
+        rate=RateLimit(values.requests_per_s, values.request_burst, monotonic_s),
+        sessions=Sessions(values.nonce_ttl_s, values.max_sessions, monotonic_s),
+        attestations=attestations,
+        signer=signer,
+        desk=desk,
+        audit=audit_log,
+        clock=clock,
+    )
+
+
+def _token_key(store: Store) -> ECKey:
+    with store.reading() as connection:
+        wrapped = connection.execute(sa.select(settings.c.wrapped).where(settings.c.name == TOKEN_KEY)).scalar()
+    if wrapped is None:
+        raise ConfigurationError("the database holds no token signing key", code="broker.database")
+    return ECKey.import_key(store.open_row("settings", {"name": TOKEN_KEY}, wrapped))

@@ -1,0 +1,150 @@
+"""Makes a new broker: its folder, keys, certificates and empty database."""
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from joserfc.jwk import ECKey
+
+from strongroom.broker.audit import Entry, StoredAuditLog
+from strongroom.broker.certificates import Issued, issue_server, make_authority
+from strongroom.broker.collateral import install_collateral
+from strongroom.broker.folder import PUBLIC_FILE_MODE, BrokerFolder, make_private_folder, write_new
+from strongroom.broker.owner import OwnerKey
+from strongroom.broker.store import Store, settings
+from strongroom.errors import ConfigurationError, WouldOverwrite
+from strongroom.keys.root import FileRootKey
+
+LOOPBACK: Final = "127.0.0.1"
+LOOPBACK_HOSTS: Final = ("localhost", LOOPBACK, "::1")
+DEFAULT_PORT: Final = 8443
+TOKEN_KEY: Final = "token-signing-key"  # noqa: S105 -- name of a row, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTrust:
+    """What a broker needs to trust a simulated platform.
+
+    Args:
+        root_der: Its root certificate.
+        collateral: Its collateral, JSON text.
+    """
+
+    root_der: bytes
+    collateral: bytes
+
+
+def create_broker(
+    folder: Path,
+    *,
+    now: datetime,
+    hosts: Sequence[str] = (),
+    listen: str = LOOPBACK,
+    port: int = DEFAULT_PORT,
+    simulated: SimulatedTrust | None = None,
+) -> BrokerFolder:
+    """Make a broker in a new folder.
+
+    Args:
+        folder: Where; absent, or an empty folder.
+        now: Aware time.
+        hosts: Names and addresses clients will use, beside localhost; the first one goes into the clients' settings.
+        listen: IP address it will listen on.
+        port: TCP port it will listen on.
+        simulated: Trust this simulated platform. Never where data matters.
+
+    Returns:
+        The folder.
+
+    Raises:
+        WouldOverwrite: There is something in the folder.
+        ConfigurationError: A host or address is not one.
+        FormatError: The simulated platform's collateral is not collateral.
+    """
+    files = BrokerFolder(folder)
+    if not _is_address(listen):
+        raise ConfigurationError(f"not an IP address: {listen}", code="broker.host")
+    authority = make_authority("Strongroom broker CA", now)
+    server = issue_server(authority, (*hosts, *LOOPBACK_HOSTS), now)
+    _make_folders(files)
+    broker_id = secrets.token_hex(16)
+    _write_identity(files, authority, server)
+    _write_settings(files, {"broker_id": broker_id, "host": listen, "port": port}, simulated)
+    _write_clients(files, broker_id, _url(hosts[0] if hosts else "localhost", port), authority.certificate)
+    _make_database(files, broker_id, now)
+    return files
+
+
+def _make_folders(files: BrokerFolder) -> None:
+    try:
+        files.root.parent.mkdir(parents=True, exist_ok=True)
+        if files.root.is_dir() and not any(files.root.iterdir()):
+            files.root.chmod(0o700)
+        else:
+            make_private_folder(files.root)
+        for folder in (files.owner, files.room, files.simulated_root.parent, files.collateral):
+            make_private_folder(folder)
+    except (FileExistsError, NotADirectoryError):
+        raise WouldOverwrite(f"there is already something at {files.root}", hint="choose a new folder") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot make {files.root}: {error.strerror}", code="broker.folder") from None
+
+
+def _write_identity(files: BrokerFolder, authority: Issued, server: Issued) -> None:
+    FileRootKey.create(files.root_key)
+    write_new(files.ca_certificate, authority.certificate, PUBLIC_FILE_MODE)
+    write_new(files.ca_key, authority.private_key)
+    write_new(files.server_certificate, server.certificate, PUBLIC_FILE_MODE)
+    write_new(files.server_key, server.private_key)
+    owner_key = OwnerKey.generate()
+    write_new(files.admin_public_key, owner_key.public_pem(), PUBLIC_FILE_MODE)
+    write_new(files.owner / "admin.key", owner_key.private_pem())
+
+
+def _write_settings(files: BrokerFolder, values: dict[str, str | int], simulated: SimulatedTrust | None) -> None:
+    # A JSON string or integer is the same in TOML.
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    if simulated is not None:
+        lines += [
+            "# A SIMULATED platform is believed here: it protects nothing. For trials only.",
+            "allow_simulated = true",
+        ]
+        write_new(files.simulated_root, simulated.root_der, PUBLIC_FILE_MODE)
+        install_collateral(files.collateral, "simulated", simulated.collateral)
+    write_new(files.settings, ("\n".join(lines) + "\n").encode())
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _write_clients(files: BrokerFolder, broker_id: str, url: str, ca_certificate: bytes) -> None:
+    for folder in (files.owner, files.room):
+        write_new(folder / "ca.pem", ca_certificate, PUBLIC_FILE_MODE)
+    write_new(files.owner / "owner.toml", f'url = "{url}"\nbroker_id = "{broker_id}"\n'.encode())
+    write_new(files.room / "room.toml", f'url = "{url}"\n'.encode(), PUBLIC_FILE_MODE)
+
+
+def _url(host: str, port: int) -> str:
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _make_database(files: BrokerFolder, broker_id: str, now: datetime) -> None:
+    store = Store.create(files.database, FileRootKey.load(files.root_key), broker_id)
+    try:
+        key = ECKey.generate_key("P-256", auto_kid=False).as_pem(private=True)
+        wrapped = store.seal_row("settings", {"name": TOKEN_KEY}, key)
+        with store.writing() as connection:
+            connection.execute(settings.insert().values(name=TOKEN_KEY, wrapped=wrapped))
+            StoredAuditLog(store).append_within(connection, Entry("broker.init", "allow"), now)
+    finally:
+        store.close()

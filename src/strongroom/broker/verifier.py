@@ -1,0 +1,217 @@
+"""Verifies quotes in processes of their own.
+
+The verification library holds the interpreter lock while it works, so threads would not help; a process that dies or
+hangs on a hostile quote takes nothing else with it.
+"""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography import x509
+
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.collateral import Collateral
+from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
+from strongroom.attestation.verify import verify_quote
+from strongroom.broker.collateral import find_collateral
+from strongroom.errors import FormatError, StrongroomError, UnavailableError, VerificationError
+from strongroom.formats.pck import pck_extension_of
+from strongroom.formats.quote import parse_quote
+
+_PRELOAD: Final = ["strongroom.broker.verifier"]
+
+
+class Verifier(Protocol):
+    """Decides whether a quote is genuine."""
+
+    def verify(self, quote: bytes, now: datetime) -> Claims:
+        """What a genuine quote says; raises for any other."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What quotes are verified with.
+
+    Args:
+        roots: Certificates in which chains may end.
+        collateral: The broker's collateral folder.
+    """
+
+    roots: tuple[TrustRoot, ...]
+    collateral: Path
+
+
+def trust(collateral: Path, simulated_root: Path | None) -> Trust:
+    """Intel's root, and a simulated one if it is named.
+
+    Args:
+        collateral: The broker's collateral folder.
+        simulated_root: DER file; None: simulated platforms are not believed.
+
+    Returns:
+        What to verify with.
+
+    Raises:
+        ConfigurationError: Not a root certificate.
+        UnavailableError: The file can't be read.
+    """
+    if simulated_root is None:
+        return Trust((INTEL_ROOT,), collateral)
+    try:
+        der = simulated_root.read_bytes()
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot read {simulated_root}: {error.strerror}", code="broker.simulated_root"
+        ) from None
+    return Trust((INTEL_ROOT, TrustRoot("simulated", der)), collateral)
+
+
+def verify_with(trusted: Trust, quote: bytes, now: datetime) -> Claims:
+    """Verify one quote, in this process.
+
+    Args:
+        trusted: Roots and collateral.
+        quote: Evidence from a stranger.
+        now: Aware time.
+
+    Returns:
+        What the quote says.
+
+    Raises:
+        FormatError: Not a quote with a PCK chain.
+        VerificationError: Not genuine under any trusted root, or its TCB is revoked or unknown.
+        UnavailableError: There is no collateral for this kind of platform.
+    """
+    tee, fmspc = _platform_of(quote)
+    refusal: StrongroomError | None = None
+    for root in trusted.roots:
+        text = find_collateral(trusted.collateral, root.kind, tee, fmspc)
+        if text is None:
+            continue
+        try:
+            return verify_quote(quote, Collateral.from_json(text), root, now).claims
+        except VerificationError as error:
+            refusal = error
+    raise refusal or UnavailableError("no collateral for this kind of platform", code="collateral.none")
+
+
+def _platform_of(quote: bytes) -> tuple[str, bytes]:
+    """Kind of TEE and FMSPC as the unverified quote says them; they only choose a file.
+
+    Raises:
+        FormatError: Not a quote with a PCK chain.
+    """
+    parsed = parse_quote(quote)
+    chain = parsed.certification.chain_der
+    if not chain:
+        raise FormatError("the quote carries no PCK chain", code="quote.certification")
+    try:
+        leaf = x509.load_der_x509_certificate(chain[0])
+    except ValueError:
+        raise FormatError("the PCK is not a certificate", code="quote.pem") from None
+    return parsed.tee, pck_extension_of(leaf).fmspc
+
+
+class VerifierPool:
+    """Runs `verify_with` in a bounded number of processes. Use it as a context manager or call `close`.
+
+    Args:
+        trusted: Roots and collateral.
+        processes: How many.
+        timeout_s: How long one verification may take, waiting included.
+        work: What the processes do; tests replace it.
+    """
+
+    def __init__(
+        self,
+        trusted: Trust,
+        *,
+        processes: int,
+        timeout_s: float,
+        work: Callable[[Trust, bytes, datetime], Claims] = verify_with,
+    ) -> None:
+        self._trusted = trusted
+        self._processes = processes
+        self._timeout_s = timeout_s
+        self._work = work
+        self._lock = threading.Lock()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOAD)
+        self._pool = self._start()
+
+    def _start(self) -> futures.ProcessPoolExecutor:
+        return futures.ProcessPoolExecutor(self._processes, self._context, initializer=_ignore_interrupts)
+
+    def warm_up(self) -> None:
+        """Start the processes now instead of at the first quote.
+
+        Raises:
+            UnavailableError: They do not start.
+        """
+        try:
+            for future in [self._pool.submit(_ready) for _ in range(self._processes)]:
+                future.result(timeout=60)
+        except (futures.BrokenExecutor, TimeoutError):
+            raise UnavailableError("the verifier does not start", code="verifier.start") from None
+
+    def verify(self, quote: bytes, now: datetime) -> Claims:
+        """Verify one quote.
+
+        Args:
+            quote: Evidence from a stranger.
+            now: Aware time.
+
+        Returns:
+            What the quote says.
+
+        Raises:
+            FormatError: Not a quote with a PCK chain.
+            VerificationError: Not genuine.
+            UnavailableError: No collateral; or the verifying process died or took too long.
+        """
+        pool = self._pool
+        try:
+            return pool.submit(self._work, self._trusted, quote, now).result(timeout=self._timeout_s)
+        except (futures.BrokenExecutor, futures.CancelledError, RuntimeError):
+            # The last two: another thread has just replaced the pool.
+            self._replace(pool)
+            raise UnavailableError("a verifying process died", code="verifier.died") from None
+        except TimeoutError:
+            self._replace(pool)
+            raise UnavailableError("a verification took too long", code="verifier.timeout") from None
+
+    def _replace(self, broken: futures.ProcessPoolExecutor) -> None:
+        with self._lock:
+            if self._pool is not broken:
+                return
+            self._pool = self._start()
+        _stop(broken)
+
+    def close(self) -> None:
+        """Stop the processes."""
+        _stop(self._pool)
+
+
+def _stop(pool: futures.ProcessPoolExecutor) -> None:
+    # A process that hangs does not read the request to stop.
+    processes = list((pool._processes or {}).values())  # noqa: SLF001 -- no public way before Python 3.14
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C goes to every process of the terminal; the broker itself decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _ready() -> None:
+    """Importing this module was the work."""

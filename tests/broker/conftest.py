@@ -1,0 +1,207 @@
+"""A broker in a temporary folder, a simulated machine it believes, and a hand-made client of its protocol."""
+
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from strongroom.attestation.claims import Claims
+from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity
+from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
+from strongroom.broker.app import create_app
+from strongroom.broker.audit import AuditLog
+from strongroom.broker.folder import BrokerFolder
+from strongroom.broker.grants import Grant
+from strongroom.broker.owner import OwnerKey, SignedRequest
+from strongroom.broker.parts import Parts, open_parts
+from strongroom.broker.server import serving
+from strongroom.broker.settings import BrokerSettings, load_settings
+from strongroom.broker.setup import SimulatedTrust, create_broker
+from strongroom.broker.verifier import Trust, verify_with
+from strongroom.formats.kbs import Attestation, ResourcePath, binding
+from strongroom.keys.envelope import SessionKey
+from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+MR_ENCLAVE = bytes(range(32))
+KEY_PATH = ResourcePath("loan", "key", "book")
+KEY = b"SIXTEEN-BYTE-KEY"
+
+
+class Clock:
+    """Time that moves only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now.timestamp()
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class InProcessVerifier:
+    """The real verification, without processes."""
+
+    trust: Trust
+    quotes: list[bytes] = field(default_factory=list)
+
+    def verify(self, quote: bytes, now: datetime) -> Claims:
+        self.quotes.append(quote)
+        return verify_with(self.trust, quote, now)
+
+
+@dataclass
+class Broker:
+    """An open broker and everything a test needs to talk to it."""
+
+    files: BrokerFolder
+    parts: Parts
+    http: httpx.Client
+    owner_key: OwnerKey
+    verifier: InProcessVerifier
+
+    def owner(self, method: str, target: str, body: bytes = b"") -> httpx.Response:
+        signed = SignedRequest(method, target, body)
+        now_s = int(self.parts.clock().timestamp())
+        token = self.owner_key.sign(signed, broker_id=self.parts.settings.broker_id, now_s=now_s)
+        headers = {"Authorization": f"Bearer {token}"}
+        return self.http.request(method, target, content=body, headers=headers)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(record.record) for record in self.parts.log.read()]
+
+
+@dataclass
+class Kbc:
+    """A client of the protocol that can be told to misbehave at every step."""
+
+    http: httpx.Client
+    platform: SimulatedPlatform
+    key: SessionKey = field(default_factory=SessionKey.generate)
+
+    def auth(self, **changes: object) -> httpx.Response:
+        message: dict[str, object] = {"version": "0.4.0", "tee": "sgx", "extra-params": {}} | changes
+        return self.http.post("/kbs/v0/auth", json=message)
+
+    def evidence(self, nonce: str) -> dict[str, Any]:
+        quote = self.platform.quote(binding(nonce, self.key.public))
+        message: Any = Attestation(nonce, self.key.public, quote).to_json()
+        return dict(message)
+
+    def attest(self, **extra: object) -> httpx.Response:
+        nonce = self.auth(**({"extra-params": extra} if extra else {})).json()["nonce"]
+        return self.http.post("/kbs/v0/attest", json=self.evidence(nonce))
+
+    def token(self) -> str:
+        answer = self.attest()
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    def get(self, path: object = KEY_PATH, *, token: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return self.http.get(f"/kbs/v0/resource/{path}", headers=headers)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def machine() -> SimulatedMachine:
+    return SimulatedMachine.build(NOW - timedelta(days=1))
+
+
+@pytest.fixture(scope="session")
+def stranger_machine() -> SimulatedMachine:
+    """Another simulated machine, whose root the broker does not know."""
+    return SimulatedMachine.build(NOW - timedelta(days=1))
+
+
+@pytest.fixture
+def platform(machine: SimulatedMachine) -> SimulatedPlatform:
+    return machine.platform(mr_enclave=MR_ENCLAVE, isv_prod_id=1, isv_svn=1)
+
+
+@pytest.fixture
+def simulated_trust(machine: SimulatedMachine) -> SimulatedTrust:
+    return SimulatedTrust(machine.root_der, machine.collateral().encode())
+
+
+OpenBroker = Callable[..., Broker]
+
+
+@pytest.fixture
+def open_broker(
+    tmp_path: Path, machine: SimulatedMachine, simulated_trust: SimulatedTrust, clock: Clock
+) -> Iterator[OpenBroker]:
+    """Opens the broker in `tmp_path`, making it the first time."""
+    with ExitStack() as stack:
+
+        def make(audit: Callable[[AuditLog], AuditLog] = lambda log: log, **changes: object) -> Broker:
+            files = BrokerFolder(tmp_path / "broker")
+            if not files.root.exists():
+                create_broker(files.root, now=NOW, simulated=simulated_trust)
+            values = BrokerSettings(**(load_settings(files.settings).model_dump() | changes))
+            simulated = (TrustRoot("simulated", machine.root_der),) if values.allow_simulated else ()
+            verifier = InProcessVerifier(Trust((INTEL_ROOT, *simulated), files.collateral))
+            parts = open_parts(files, values, verifier, clock=clock, monotonic_s=clock.monotonic_s, audit=audit)
+            stack.callback(parts.close)
+            url = stack.enter_context(serving(create_app(parts), files, values))
+            context = ssl.create_default_context(cafile=str(files.ca_certificate))
+            http = stack.enter_context(httpx.Client(base_url=url, verify=context, trust_env=False))
+            return Broker(files, parts, http, OwnerKey.load(files.owner / "admin.key"), verifier)
+
+        yield make
+
+
+@pytest.fixture
+def broker(open_broker: OpenBroker) -> Broker:
+    return open_broker()
+
+
+@pytest.fixture
+def grant() -> Grant:
+    return make_grant()
+
+
+def make_policy(**changes: Any) -> AppraisalPolicy:
+    values: dict[str, Any] = {
+        "measurements": (EnclaveIdentity(MR_ENCLAVE),),
+        "tees": frozenset({"sgx"}),
+        "tcb_statuses": frozenset({"UpToDate"}),
+        "advisories": (),
+        "min_tcb_eval_data_number": ANY,
+        "accept_simulated": True,
+    }
+    return AppraisalPolicy(**(values | changes))
+
+
+def make_grant(name: str = "loan-train", keys: tuple[ResourcePath, ...] = (KEY_PATH,), **policy: Any) -> Grant:
+    return Grant(name=name, policy=make_policy(**policy), keys=keys)
+
+
+@pytest.fixture
+def granted(broker: Broker, grant: Grant, clock: Clock) -> Broker:
+    """A broker that holds a key and grants it to the enclave of `platform`."""
+    broker.parts.keyring.create(KEY_PATH, KEY, clock())
+    broker.parts.grants.add(grant, clock())
+    return broker
+
+
+@pytest.fixture
+def kbc(granted: Broker, platform: SimulatedPlatform) -> Kbc:
+    return Kbc(granted.http, platform)
