@@ -242,7 +242,7 @@ class TestRun:
 
 class TestPlatform:
     def test_detect_prints_what_was_found(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("strongroom.platforms.detect.detect", lambda: GraminePlatform())
+        monkeypatch.setattr("strongroom.platforms.detect.detect", GraminePlatform)
         assert command("platform", "detect") == Result(0, "gramine\n", "")
         assert json.loads(command("platform", "detect", "--json").out) == {"platform": "gramine", "tee": "sgx"}
 
