@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from strongroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from strongroom.broker.setup import SimulatedTrust
     from strongroom.platforms import Platform
     from strongroom.room import BrokerAddress, Room
     from strongroom.workload.definition import Workload
@@ -132,6 +133,19 @@ def _simulated(settings: RoomSettings, workload: "Workload") -> "Platform":
         isv_prod_id=workload.product_id,
         isv_svn=workload.security_version,
     )
+
+
+def simulated_trust(machine: Path) -> "SimulatedTrust":
+    """What a broker needs to believe a simulated machine: its root certificate and its collateral, no private key.
+
+    Raises:
+        ConfigurationError: The folder is not a simulated machine.
+    """
+    from strongroom.broker.setup import SimulatedTrust
+    from strongroom.platforms.simulated import SimulatedMachine
+
+    found = SimulatedMachine.load(machine)
+    return SimulatedTrust(found.root_der, found.collateral().encode())
 
 
 def create_simulated_machine(folder: Path) -> None:

@@ -6,7 +6,7 @@ reordered without changing the last hash. Cutting off the end is noticed by whoe
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol
@@ -177,3 +177,26 @@ def verify_records(records: Iterable[Record], *, seq: int = 0, head: bytes = NO_
             raise VerificationError(f"audit record {seq + 1} does not follow the one before it", code="audit.chain")
         seq, head = record.seq, record.leaf_hash
     return seq, head
+
+
+def verified(read: Callable[[int], list[Record]], *, after: int = 0, head: bytes = NO_RECORD) -> Iterator[Record]:
+    """A whole log, page by page, each page checked before it is handed on.
+
+    Args:
+        read: Gives the page after a sequence number; at most 1000 records.
+        after: Sequence number of the last record already known.
+        head: Its leaf hash; zeros for the beginning.
+
+    Yields:
+        Records in order.
+
+    Raises:
+        VerificationError: A record was changed, removed, reordered or inserted.
+        FormatError: A record is not JSON.
+    """
+    while True:
+        page = read(after)
+        after, head = verify_records(page, seq=after, head=head)
+        yield from page
+        if len(page) < MAX_PAGE:
+            return

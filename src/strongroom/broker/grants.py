@@ -147,7 +147,7 @@ class Grants:
         """
         wrapped = self._store.seal_row("grants", {"name": grant.name}, canonical_json(grant.to_json()))
         entry = Entry(
-            "grant.add",
+            "grant.create",
             "allow",
             name=grant.name,
             path=" ".join(map(str, grant.keys)),

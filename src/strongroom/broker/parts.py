@@ -1,9 +1,11 @@
 """The parts of a running broker and how they are put together from its folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 from joserfc.jwk import ECKey
@@ -16,7 +18,7 @@ from strongroom.broker.limits import Gate, RateLimit
 from strongroom.broker.owner import OwnerGate
 from strongroom.broker.release import Limits, ReleaseDesk
 from strongroom.broker.sessions import Attestations, Sessions
-from strongroom.broker.settings import BrokerSettings
+from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.setup import TOKEN_KEY
 from strongroom.broker.store import Store, settings
 from strongroom.broker.tokens import TokenSigner
@@ -113,6 +115,27 @@ def open_parts(
         audit=audit_log,
         clock=clock,
     )
+
+
+@contextmanager
+def stored_log(folder: Path) -> Iterator[StoredAuditLog]:
+    """The audit log of a broker's folder, whether or not the broker runs.
+
+    Args:
+        folder: The broker's folder.
+
+    Yields:
+        The log, for reading.
+
+    Raises:
+        ConfigurationError: A file is absent or is not what it should be.
+    """
+    files = BrokerFolder(folder)
+    store = Store.open(files.database, FileRootKey.load(files.root_key), load_settings(files.settings).broker_id)
+    try:
+        yield StoredAuditLog(store)
+    finally:
+        store.close()
 
 
 def _token_key(store: Store) -> ECKey:

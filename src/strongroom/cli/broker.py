@@ -1,0 +1,184 @@
+"""`strongroom broker`: make a key broker, run it, read its grants and its log."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from strongroom.cli.main import noun_app
+from strongroom.cli.outcome import one_line
+from strongroom.cli.owner import Json, Owner, owner_client, put, say
+from strongroom.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from strongroom.broker.audit import Record
+
+FOLLOW_S: Final = 1.0
+
+app = noun_app("The key broker: make one, run it, read its grants and its log.")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The broker's folder.", show_default=False)]
+
+INIT_EPILOG: Final = """Examples:
+
+\b
+  strongroom broker init broker
+  strongroom broker init broker --host keys.example.com --listen 0.0.0.0
+  strongroom broker init trial --allow-simulated --simulated-machine machine
+
+DIR/owner goes to the owner's trusted machine, DIR/room to where workloads start; no secret is in DIR/room.
+"""
+
+
+@app.command(help="Make a broker: folder, keys, certificates, empty database.", epilog=INIT_EPILOG)
+def init(
+    folder: Folder,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address clients use; may be repeated.")
+    ] = None,
+    listen: Annotated[str, typer.Option("--listen", help="IP address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TCP port.")] = 8443,
+    allow_simulated: Annotated[
+        bool, typer.Option("--allow-simulated", help="Believe a simulated machine: for trials only.")
+    ] = False,
+    simulated_machine: Annotated[
+        Path | None, typer.Option("--simulated-machine", help="Its folder (`strongroom platform simulate`).")
+    ] = None,
+) -> None:
+    """Make a broker.
+
+    Raises:
+        ConfigurationError: An option is wrong.
+        WouldOverwrite: The folder is not empty.
+    """
+    from strongroom.broker.setup import create_broker
+    from strongroom.composition import simulated_trust
+
+    if allow_simulated != (simulated_machine is not None):
+        raise ConfigurationError(
+            "--allow-simulated and --simulated-machine belong together",
+            code="broker.simulated",
+            hint="both for a trial on a simulated machine; none for hardware",
+        )
+    trust = simulated_trust(simulated_machine) if simulated_machine else None
+    files = create_broker(folder, now=datetime.now(UTC), hosts=host or (), listen=listen, port=port, simulated=trust)
+    say(f"made a broker in {files.root}")
+    if trust is not None:
+        say("warning: it believes a SIMULATED machine: it protects nothing, use it for trials only")
+    say(f"the owner's folder: {files.owner}   the workloads' folder: {files.room}")
+    say(f"next: strongroom broker serve {files.root}")
+
+
+@app.command(epilog="Example: strongroom broker serve broker --ready-file broker.ready")
+def serve(
+    folder: Folder,
+    ready_file: Annotated[
+        Path | None, typer.Option("--ready-file", help="Write the URL here once connections are accepted.")
+    ] = None,
+) -> None:
+    """Run the broker until SIGTERM or Ctrl-C. Its log goes to stderr as JSON lines."""
+    from strongroom.broker.server import serve as serve_broker
+
+    serve_broker(folder, ready_file=ready_file)
+
+
+@app.command(
+    help="Install collateral for Intel platforms; a running broker uses it at once.",
+    epilog="Example: strongroom broker collateral broker collateral.json",
+)
+def collateral(
+    folder: Folder,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="QuoteCollateralV3 JSON.", show_default=False)],
+) -> None:
+    """Install collateral for Intel platforms.
+
+    Raises:
+        ConfigurationError: A file can't be read or written.
+        FormatError: A file is not collateral.
+    """
+    from strongroom.attestation.collateral import MAX_COLLATERAL_BYTES
+    from strongroom.broker.collateral import install_collateral
+    from strongroom.broker.folder import BrokerFolder
+
+    for file in files:
+        try:
+            with file.open("rb") as source:
+                text = source.read(MAX_COLLATERAL_BYTES + 1)
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="collateral.file") from None
+        say(f"installed {install_collateral(BrokerFolder(folder).collateral, 'intel', text)}")
+
+
+@app.command(epilog="Example: strongroom broker grants --json")
+def grants(owner: Owner = None, as_json: Json = False) -> None:
+    """List grants: which workload may have which keys, under which policy."""
+    with owner_client(owner) as client:
+        found = client.list_grants()
+    if as_json:
+        put(json.dumps([grant.to_json() for grant in found], indent=2))
+        return
+    for grant in found:
+        simulated = "  SIMULATED accepted" if grant.policy.accept_simulated else ""
+        until = f"  until {grant.not_after:%Y-%m-%d %H:%M} UTC" if grant.not_after else ""
+        put(
+            f"{grant.name}  {' '.join(map(str, grant.keys))}  policy {grant.policy.digest.hex()[:16]}{until}{simulated}"
+        )
+
+
+LOG_EPILOG: Final = """Examples:
+
+\b
+  strongroom broker log --verify
+  strongroom broker log --json --follow
+  strongroom broker log broker --json       (on the broker's machine; it need not run)
+"""
+
+
+@app.command(epilog=LOG_EPILOG)
+def log(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="The broker's folder; else the broker is asked.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Say at the end that the whole log was checked.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for new records until Ctrl-C.")] = False,
+    owner: Owner = None,
+    as_json: Json = False,
+) -> None:
+    """Print the audit log. Every record's hash and place is checked; an altered log ends with an error."""
+    last: Record | None = None
+    for record in _records(folder, owner, follow=follow):
+        put(record.record.decode() if as_json else _line(json.loads(record.record)))
+        last = record
+    if verify:
+        say(f"checked: {last.seq if last else 0} records, last leaf hash {last.leaf_hash.hex() if last else '-'}")
+
+
+def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Iterator[Record]":
+    from strongroom.broker.audit import NO_RECORD, verified
+    from strongroom.broker.parts import stored_log
+
+    seq, head = 0, NO_RECORD
+    with stored_log(folder) if folder is not None else owner_client(owner) as log:
+        while True:
+            for record in verified(log.read, after=seq, head=head):
+                seq, head = record.seq, record.leaf_hash
+                yield record
+            if not follow:
+                return
+            time.sleep(FOLLOW_S)
+
+
+def _line(record: dict[str, Any]) -> str:
+    who = record.get("who", {})
+    parts = [f"{record['seq']:>6}", record["time"], f"{record['decision']:<5}", record["event"]]
+    parts += [record[name] for name in ("name", "path") if name in record]
+    if who:
+        kind = "SIMULATED" if who.get("simulated") else str(who.get("tee"))
+        measurement = str(who.get("mr_enclave") or who.get("mr_td"))[:16]
+        parts.append(f"{kind} {measurement} {who.get('tcb_status')}")
+    parts += [f"{finding['code']}: {finding['detail']}" for finding in record.get("findings", [])]
+    return one_line("  ".join(parts))
