@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from strongroom.attestation.collateral import Collateral
+from strongroom.attestation.roots import TrustRoot
+from strongroom.attestation.verify import verify_quote
+from strongroom.errors import StrongroomError
 from strongroom.formats.quote import parse_quote
 from strongroom.formats.report import SgxReport
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform, TcbFacts, Validity
-from strongroom.platforms.simulated.collateral import CollateralParts
 from strongroom.platforms.simulated.pki import CRL_URL, certify_leaf, chain_pem, create_crl
 from strongroom.platforms.simulated.quotes import certify_quoting_enclave, quoting_enclave_report
 from strongroom.platforms.simulated.tcb import document_text, sign_document, tcb_info
@@ -164,41 +167,61 @@ def test_expired_validity_can_be_asked_for(
         judge(platform.quote(REPORT_DATA), collateral=machine.collateral(validity=past))
 
 
-class TestPiecesForWrongEvidence:
-    """The cases that dcap-qvl 0.7.0 lets pass; `strongroom.attestation` must catch them, so we must be able to mint
-    them. If one of these starts to fail, dcap-qvl has become stricter: good, drop the case."""
+class TestWhatOnlyStrongroomRefuses:
+    """dcap-qvl 0.7.0 lets these pass, so its word isn't enough: the pieces here must be able to make them, and
+    `strongroom.attestation` must refuse them. When dcap-qvl becomes stricter, the first half of a case falls."""
+
+    @pytest.fixture
+    def refused(self, machine: SimulatedMachine, judge: Any, now: dt.datetime) -> Any:
+        root = TrustRoot("simulated", machine.root_der)
+
+        def check(quote: bytes, collateral: Collateral) -> None:
+            assert judge(quote, collateral=collateral.to_json())
+            with pytest.raises(StrongroomError):
+                verify_quote(quote, collateral, root, now)
+
+        return check
+
+    def test_both_accept_what_is_right(
+        self, machine: SimulatedMachine, platform: SimulatedPlatform, now: dt.datetime
+    ) -> None:
+        collateral = Collateral.from_json(machine.collateral())
+        root = TrustRoot("simulated", machine.root_der)
+        claims = verify_quote(platform.quote(REPORT_DATA), collateral, root, now).claims
+        assert (claims.simulated, claims.mr_enclave) == (True, platform.body.mr_enclave)
 
     def test_tcb_info_signed_by_a_pck_key(
-        self, machine: SimulatedMachine, platform: SimulatedPlatform, judge: Any
+        self, machine: SimulatedMachine, platform: SimulatedPlatform, refused: Any
     ) -> None:
         parts = machine.collateral_parts()
         chain = chain_pem(machine.pki.pck, machine.pki.pck_ca, machine.pki.root)
         signature = sign_document(parts.tcb_info, machine.pki.pck.private_key)
         forged = replace(parts, tcb_info_issuer_chain=chain, tcb_info_signature=signature)
-        assert judge(platform.quote(REPORT_DATA), collateral=forged.to_json())
+        refused(platform.quote(REPORT_DATA), forged)
 
-    def test_other_pce_id(self, machine: SimulatedMachine, platform: SimulatedPlatform, judge: Any) -> None:
+    def test_other_pce_id(self, machine: SimulatedMachine, platform: SimulatedPlatform, refused: Any) -> None:
         facts = replace(machine.facts, pce_id=b"\x00\x01")
         parts = _resigned(machine, document_text(tcb_info(facts, TcbFacts(), machine.validity)))
-        assert judge(platform.quote(REPORT_DATA), collateral=parts.to_json())
+        refused(platform.quote(REPORT_DATA), parts)
 
     def test_revocation_list_from_the_future(
-        self, machine: SimulatedMachine, platform: SimulatedPlatform, judge: Any, now: dt.datetime
+        self, machine: SimulatedMachine, platform: SimulatedPlatform, refused: Any, now: dt.datetime
     ) -> None:
         future = Validity(now + dt.timedelta(days=1), now + dt.timedelta(days=30))
         parts = replace(machine.collateral_parts(), pck_crl=create_crl(machine.pki.pck_ca, future))
-        assert judge(platform.quote(REPORT_DATA), collateral=parts.to_json())
+        refused(platform.quote(REPORT_DATA), parts)
 
-    def test_enclave_that_never_ran(self, machine: SimulatedMachine, platform: SimulatedPlatform, judge: Any) -> None:
-        assert judge(platform.quoting_enclave.quote(replace(platform.body, flags=platform.body.flags & ~1)))
+    def test_enclave_that_never_ran(self, machine: SimulatedMachine, platform: SimulatedPlatform, refused: Any) -> None:
+        quote = platform.quoting_enclave.quote(replace(platform.body, flags=platform.body.flags & ~1))
+        refused(quote, machine.collateral_parts())
 
     def test_qe_report_data_with_a_tail(
-        self, machine: SimulatedMachine, platform: SimulatedPlatform, judge: Any
+        self, machine: SimulatedMachine, platform: SimulatedPlatform, refused: Any
     ) -> None:
         report = quoting_enclave_report(machine.facts, machine.attestation_key)
         report = replace(report, report_data=report.report_data[:32] + b"\x01" * 32)
         enclave = certify_quoting_enclave(machine.pki, machine.facts, machine.attestation_key, qe_report=report)
-        assert judge(enclave.quote(platform.body))
+        refused(enclave.quote(platform.body), machine.collateral_parts())
 
 
 def test_certificates_name_themselves_simulated_and_not_intel(machine: SimulatedMachine) -> None:
@@ -223,7 +246,7 @@ def test_tcb_signer_is_issued_by_the_root_and_is_no_pck(machine: SimulatedMachin
 
 
 def test_collateral_has_exactly_the_nine_parts(machine: SimulatedMachine) -> None:
-    assert set(json.loads(machine.collateral())) == set(CollateralParts.__dataclass_fields__)
+    assert set(json.loads(machine.collateral())) == set(Collateral.__dataclass_fields__)
 
 
 def test_keys_do_not_show_in_repr(machine: SimulatedMachine) -> None:
@@ -231,6 +254,6 @@ def test_keys_do_not_show_in_repr(machine: SimulatedMachine) -> None:
     assert repr(machine.pki.pck) == f"CertifiedKey({machine.pki.pck.certificate.subject.rfc4514_string()})"
 
 
-def _resigned(machine: SimulatedMachine, text: str) -> CollateralParts:
+def _resigned(machine: SimulatedMachine, text: str) -> Collateral:
     signature = sign_document(text, machine.pki.tcb_signer.private_key)
     return replace(machine.collateral_parts(), tcb_info=text, tcb_info_signature=signature)

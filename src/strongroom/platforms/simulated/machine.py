@@ -10,10 +10,11 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from strongroom.attestation.collateral import Collateral
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.formats.pck import PckExtension, pck_extension_of, serialize_pck_extension
 from strongroom.formats.report import SgxReport, serialize_sgx_report
-from strongroom.platforms.simulated.collateral import CollateralParts, build_collateral
+from strongroom.platforms.simulated.collateral import build_collateral
 from strongroom.platforms.simulated.folder import read_folder, write_folder
 from strongroom.platforms.simulated.pki import CLOCK_SKEW, COLLATERAL_VALIDITY, Pki, Validity
 from strongroom.platforms.simulated.platform import SimulatedPlatform
@@ -122,8 +123,8 @@ class SimulatedMachine:
             return self.standard_collateral
         return self.collateral_parts(tcb=tcb, validity=validity).to_json()
 
-    def collateral_parts(self, *, tcb: TcbFacts | None = None, validity: Validity | None = None) -> CollateralParts:
-        """Newly signed collateral, part by part, for tests that replace one."""
+    def collateral_parts(self, *, tcb: TcbFacts | None = None, validity: Validity | None = None) -> Collateral:
+        """Newly signed collateral; a test makes it wrong with `dataclasses.replace`."""
         return build_collateral(self.pki, self.facts, tcb or STANDARD_TCB, validity or self.validity)
 
     def platform(
