@@ -5,12 +5,41 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from strongroom.errors import ConfigurationError, MissingFile, UnavailableError, WouldOverwrite
+from strongroom.errors import ConfigurationError, MissingFile, StrongroomError, UnavailableError, WouldOverwrite
+
+WRONG_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+
+
+def file_error(error: OSError, path: str | os.PathLike[str]) -> StrongroomError:
+    """An operating system error as an error of ours.
+
+    Args:
+        error: What the system said.
+        path: The file it was about.
+
+    Returns:
+        `MissingFile` where there is none, `WouldOverwrite` where there is one, `ConfigurationError` where the path is
+        wrong otherwise (a folder, not permitted), `UnavailableError` where the machine fails (disk full, input or
+        output error).
+    """
+    name = os.fspath(path)
+    if isinstance(error, FileExistsError):
+        hint = "choose another name, or say that it may be replaced (--force)"
+        return WouldOverwrite(f"{name} exists already", hint=hint)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingFile(f"no such file or folder: {name}")
+    if isinstance(error, IsADirectoryError):
+        return ConfigurationError(f"{name} is a folder, not a file", code="file.is_folder")
+    if isinstance(error, PermissionError):
+        return ConfigurationError(f"not permitted: {name}", code="file.permission")
+    if error.errno in WRONG_PATH:
+        return ConfigurationError(f"{name}: {error.strerror}", code="file.path")
+    return UnavailableError(f"{name}: {error.strerror}", code="file.io")
 
 
 @contextmanager
 def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an `OSError` of the block into an error of ours.
+    """Turn an `OSError` of the block into an error of ours, as `file_error` does.
 
     Args:
         path: The file that the block works on, for the message.
@@ -19,25 +48,12 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ConfigurationError: If the path is wrong: a folder, not permitted.
-        MissingFile: If there is no such file or folder.
-        UnavailableError: If the machine fails: disk full, input or output error.
-        WouldOverwrite: If the file exists and may not be replaced.
+        StrongroomError: If the block raised an `OSError`.
     """
-    name = os.fspath(path)
     try:
         yield
-    except FileExistsError:
-        raise WouldOverwrite(
-            f"{name} exists already", hint="choose another name, or say that it may be replaced (--force)"
-        ) from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingFile(f"no such file or folder: {name}") from None
-    except IsADirectoryError:
-        raise ConfigurationError(f"{name} is a folder, not a file", code="file.is_folder") from None
-    except PermissionError:
-        raise ConfigurationError(f"not permitted: {name}", code="file.permission") from None
+    except StrongroomError:
+        raise  # a MissingFile is an OSError too
     except OSError as error:
-        if error.errno in {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}:
-            raise ConfigurationError(f"{name}: {error.strerror}", code="file.path") from None
-        raise UnavailableError(f"{name}: {error.strerror}", code="file.io") from None
+        ours: StrongroomError = file_error(error, path)
+        raise ours from None

@@ -47,7 +47,6 @@ class NewFile:
         Raises:
             ConfigurationError: If the system refuses.
             UnavailableError: If the disk is full or fails.
-            WouldOverwrite: Never in practice; the system's word for an existing file.
         """
         rest = memoryview(data)
         with file_errors(self.path):
@@ -61,7 +60,6 @@ class NewFile:
         Raises:
             ConfigurationError: If the system refuses.
             UnavailableError: If the disk fails.
-            WouldOverwrite: Never in practice; the system's word for an existing file.
         """
         with file_errors(self.path):
             return os.pread(self.fd, size, offset)
@@ -72,7 +70,6 @@ class NewFile:
         Raises:
             ConfigurationError: If the system refuses.
             UnavailableError: If the disk is full or fails.
-            WouldOverwrite: Never in practice; the system's word for an existing file.
         """
         with file_errors(self.path):
             os.fsync(self.fd)

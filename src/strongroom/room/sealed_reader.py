@@ -25,8 +25,8 @@ from strongroom.room.stored_nodes import StoredNodes, pin_of
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-MAX_CACHED_TREE_NODES: Final = 256
-"""1 MiB of tree nodes, which cover 96 MiB of data."""
+MAX_CACHED_TREE_NODES: Final = 1024
+"""4 MiB of tree nodes, which cover 384 MiB of data."""
 
 
 class SealedNodes(io.RawIOBase):

@@ -87,7 +87,6 @@ class SealedWriter(io.BufferedIOBase):
             ValueError: If the file is closed.
             ConfigurationError: If the system refuses; the file is then given up.
             UnavailableError: If the disk is full or fails; the file is then given up.
-            WouldOverwrite: Never in practice; the system's word for an existing file.
         """
         if self.closed:
             raise ValueError("I/O operation on closed file")

@@ -4,10 +4,10 @@ import hashlib
 import os
 import stat
 
-from strongroom.errors import ConfigurationError, FormatError, Truncated
+from strongroom.errors import ConfigurationError, FormatError, StrongroomError, Truncated
 from strongroom.formats.sealed.geometry import NODE_SIZE
 from strongroom.formats.sealed.metadata import FILE_ID, Header, parse_header
-from strongroom.room.file_errors import file_errors
+from strongroom.room.file_errors import file_error, file_errors
 
 
 class StoredNodes:
@@ -21,7 +21,6 @@ class StoredNodes:
         FormatError: If it is not a sealed file.
         Truncated: If it ends inside a node.
         UnavailableError: If the disk fails.
-        WouldOverwrite: Never in practice; the system's word for an existing file.
     """
 
     fd = -1
@@ -59,15 +58,16 @@ class StoredNodes:
             position: Number of the first node.
 
         Raises:
-            ConfigurationError: If the system refuses.
+            StrongroomError: If the system refuses or the disk fails.
             Truncated: If the file ends before that.
-            UnavailableError: If the disk fails.
-            WouldOverwrite: Never in practice; the system's word for an existing file.
         """
         offset = position * NODE_SIZE
         while out:
-            with file_errors(self.path):
+            try:
                 count = os.preadv(self.fd, [out], offset)
+            except OSError as error:
+                failed: StrongroomError = file_error(error, self.path)
+                raise failed from None
             if not count:
                 raise Truncated(f"{self.path} became shorter while it was read")
             out, offset = out[count:], offset + count
