@@ -9,7 +9,7 @@ each 384 KiB of data. The metadata node comes last.
 import io
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from strongroom.formats.sealed.geometry import (
     CHILDREN_OFFSET,
@@ -30,8 +30,14 @@ from strongroom.room.stored_nodes import pin_of
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    class _BinaryFile(io.BufferedIOBase, BinaryIO):
+        """As typeshed declares io.BufferedWriter."""
 
-class SealedWriter(io.BufferedIOBase):
+else:
+    _BinaryFile = io.BufferedIOBase
+
+
+class SealedWriter(_BinaryFile):
     """A sealed file being written. Made by `strongroom.room.files.create_sealed`.
 
     Use it as a context manager: the file appears under its name at the end of the block, and not at all when the
