@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from strongroom.errors import ConfigurationError
+from strongroom.outcome import end_with_status
 
 if TYPE_CHECKING:
     from strongroom.broker.setup import SimulatedTrust
@@ -39,7 +40,8 @@ class RoomSettings(BaseSettings):
 def enter() -> "Room":
     """Enter the room: find the platform, prove what runs here, receive the keys.
 
-    Reads `RoomSettings` from the environment (``strongroom workload run`` sets it).
+    Reads `RoomSettings` from the environment (``strongroom workload run`` sets it). From here on an uncaught error of
+    ours ends the process with `error:` and `hint:` lines and its exit status instead of a traceback.
 
     Returns:
         The room; use it as a context manager.
@@ -55,6 +57,7 @@ def enter() -> "Room":
     from strongroom.room import enter_room
     from strongroom.workload import load_workload
 
+    sys.excepthook = end_with_status
     settings = room_settings()
     workload = load_workload(settings.workload)
     return enter_room(find_platform(settings, workload), broker_address(settings.room), workload, settings.storage)

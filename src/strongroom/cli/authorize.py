@@ -46,7 +46,7 @@ class TcbStatusChoice(StrEnum):
 
 
 @authorize_app.command(help="Grant a workload the keys it names, pinned to its measurement.", epilog=EXAMPLES)
-def authorize(  # noqa: PLR0913, PLR0917 -- one parameter for each option of the command
+def authorize(
     workload: Annotated[Path, typer.Argument(metavar="WORKLOAD.toml", help="The workload.", show_default=False)],
     mr_enclave: Annotated[
         list[str] | None, typer.Option("--mr-enclave", metavar="HEX", help="Exactly this SGX code; may be repeated.")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from strongroom.cli.main import noun_app
-from strongroom.cli.outcome import one_line
 from strongroom.cli.owner import Json, Owner, owner_client, put, say
 from strongroom.errors import ConfigurationError
+from strongroom.outcome import one_line
 
 if TYPE_CHECKING:
     from strongroom.broker.audit import Record

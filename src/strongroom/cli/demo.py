@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from strongroom.cli.outcome import REFUSED
 from strongroom.errors import ConfigurationError, StrongroomError, WouldOverwrite
+from strongroom.outcome import REFUSED
 
 if TYPE_CHECKING:
     from strongroom.cli.stage import Stage

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from strongroom.cli.main import noun_app
-from strongroom.cli.outcome import one_line
-from strongroom.cli.seal import KeyFile
+from strongroom.cli.owner import Owner
 from strongroom.cli.seal_jobs import progress, say
-from strongroom.cli.sealing_key import sealing_key
+from strongroom.cli.sealing_key import KeyFile, KeyName, sealing_key
 from strongroom.errors import ConfigurationError
+from strongroom.outcome import one_line
 
 if TYPE_CHECKING:
     from strongroom.room.sealed_reader import SealedReader
@@ -37,6 +37,8 @@ inspect_app = noun_app("")
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A sealed file.", show_default=False)],
     key_file: KeyFile = None,
+    key_name: KeyName = None,
+    owner: Owner = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check every node; needs the key.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -47,8 +49,9 @@ def inspect(
     """
     from strongroom.room.files import ANY_PATH, inspect_header, open_sealed
 
-    if verify and key_file is None:
-        raise ConfigurationError("--verify needs the key: --key-file FILE", code="key.missing")
+    has_key = key_file is not None or key_name is not None
+    if verify and not has_key:
+        raise ConfigurationError("--verify needs the key: --key NAME or --key-file FILE", code="key.missing")
     header, host_size, pin = inspect_header(file)
     facts: dict[str, Any] = {
         "file": str(file),
@@ -58,8 +61,8 @@ def inspect(
         "pending_write": header.pending_write,
     }
     warnings = _header_warnings(header.pending_write)
-    if key_file is not None:
-        with open_sealed(file, sealing_key(key_file), sealed_path=ANY_PATH, pin=pin) as reader:
+    if has_key:
+        with open_sealed(file, sealing_key(key_file, key_name, owner), sealed_path=ANY_PATH, pin=pin) as reader:
             if verify:
                 with progress("verify", reader.size) as advance:
                     reader.verify(advance)

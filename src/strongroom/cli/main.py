@@ -10,8 +10,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from strongroom import __version__
-from strongroom.cli.outcome import fail
 from strongroom.errors import StrongroomError
+from strongroom.outcome import fail
 
 # noun -> (module, attribute, one line of help). An attribute is a typer.Typer (noun with verbs) or a function.
 NOUNS: dict[str, tuple[str, str, str]] = {
@@ -91,7 +91,7 @@ def main() -> None:
     """Entry point of the `strongroom` command.
 
     Raises:
-        SystemExit: With the status of the table in `strongroom.cli.outcome`.
+        SystemExit: With the status of the table in `strongroom.outcome`.
     """
     try:
         app()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from strongroom.cli.main import noun_app
+from strongroom.cli.owner import Owner
 from strongroom.cli.seal_jobs import Job, plan, progress, say
-from strongroom.cli.sealing_key import sealing_key
+from strongroom.cli.sealing_key import KeyFile, KeyName, sealing_key
 from strongroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,17 +23,12 @@ STANDARD_STREAM: Final = "-"
 CHUNK: Final = 2**20
 TEXT_CONTROLS: Final = frozenset(b"\t\n\r\f")
 
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--key-file", metavar="FILE", help="The key: a file of exactly 16 raw bytes.", show_default=False),
-]
-
 SEAL_EXAMPLES: Final = """Examples:
 
 \b
-  (umask 077; head -c 16 /dev/urandom > wrap_key)
+  strongroom key generate wrap_key
   strongroom seal loans.csv data/loans.csv --key-file wrap_key
-  strongroom seal plain/ models/ --key-file wrap_key
+  strongroom seal plain/ models/ --key loan/key/model
   pg_dump loans | strongroom seal - data/loans.sql --key-file wrap_key
 
 A file is bound to the path that a Gramine manifest names: uri = "file:data/loans.csv" opens what is bound to
@@ -44,7 +40,7 @@ OPEN_EXAMPLES: Final = """Examples:
   strongroom open data/loans.csv loans.csv --key-file wrap_key
   strongroom open data/loans.csv - --key-file wrap_key | head
   strongroom open backup/loans.csv loans.csv --path data/loans.csv --key-file wrap_key
-  strongroom open data/ plain/ --key-file wrap_key
+  strongroom open data/ plain/ --key loan/key/book
 
 Nothing appears under the output's name, or on standard output, before the whole file is verified.
 """
@@ -58,6 +54,8 @@ def seal(
     source: Annotated[str, typer.Argument(metavar="IN", help="A file, a folder, or - for standard input.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="The sealed file, or the folder of sealed files.")],
     key_file: KeyFile = None,
+    key_name: KeyName = None,
+    owner: Owner = None,
     path: Annotated[
         str | None, typer.Option("--path", metavar="P", help="Path to bind to, instead of OUT as typed.")
     ] = None,
@@ -72,7 +70,7 @@ def seal(
         raise ConfigurationError(
             "a sealed file can't go to standard output: its first node is written last", code="output.not_a_file"
         )
-    key = sealing_key(key_file)
+    key = sealing_key(key_file, key_name, owner)
     _clean_up_when_terminated()
     if source == STANDARD_STREAM:
         jobs, total = [Job(Path("/dev/stdin"), Path(target), "", 0)], None
@@ -91,9 +89,8 @@ def _seal_one(job: Job, key: bytes, name: str, force: bool, advance: Callable[[i
 
     with file_errors(job.source):
         source = nullcontext(stream) if stream is not None else job.source.open("rb", buffering=0)
-    if job.below:
-        with file_errors(job.target.parent):
-            job.target.parent.mkdir(parents=True, exist_ok=True)
+    with file_errors(job.target.parent):
+        job.target.parent.mkdir(parents=True, exist_ok=True)
     buffer = memoryview(bytearray(CHUNK))
     with source as plain, create_sealed(job.target, key, sealed_path=name, overwrite=force) as out:
         while True:
@@ -113,6 +110,8 @@ def open_(
         str, typer.Argument(metavar="OUT", help="The file or folder to write, or - for standard output.")
     ],
     key_file: KeyFile = None,
+    key_name: KeyName = None,
+    owner: Owner = None,
     path: Annotated[
         str | None, typer.Option("--path", metavar="P", help="Path it must be bound to, instead of IN as typed.")
     ] = None,
@@ -138,7 +137,7 @@ def open_(
     if source == STANDARD_STREAM:
         raise ConfigurationError("a sealed file can't come from standard input: name it", code="input.not_a_file")
     wanted_pin = parse_pin(pin)
-    key = sealing_key(key_file)
+    key = sealing_key(key_file, key_name, owner)
     _clean_up_when_terminated()
     # What it is compared with is never an existing output.
     jobs = plan(source, target, force=force or target == STANDARD_STREAM)

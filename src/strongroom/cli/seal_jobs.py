@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from strongroom.cli.outcome import one_line
 from strongroom.errors import ConfigurationError, WouldOverwrite
+from strongroom.outcome import one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,6 @@ def _say(text: str) -> None:
 
 
 def _printable(text: str) -> str:
-    from strongroom.cli.outcome import one_line
+    from strongroom.outcome import one_line
 
     return one_line(text)

@@ -182,7 +182,10 @@ def refusal(status: int, raw: bytes) -> StrongroomError:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return KeyReleaseError(f"the broker refused (HTTP {status})")
     if codes:
-        return PolicyRejected([Finding(code, EXPLANATIONS.get(code, "not accepted by any grant")) for code in codes])
+        return PolicyRejected(
+            [Finding(code, EXPLANATIONS.get(code, "not accepted by any grant")) for code in codes],
+            hint="if this is the code you mean to run, the owner authorizes it: strongroom authorize WORKLOAD.toml",
+        )
     return KeyReleaseError(f"the broker refused: {kind} (HTTP {status})", hint="the broker's log has the reason")
 
 

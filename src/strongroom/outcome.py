@@ -1,6 +1,7 @@
 """How a command ends: exit statuses, `error:` and `hint:` lines. stdout is data, stderr is talk."""
 
 import sys
+from types import TracebackType
 from typing import NoReturn, TextIO
 
 from strongroom.errors import (
@@ -64,3 +65,14 @@ def fail(error: StrongroomError) -> NoReturn:
     """
     print_error(error)
     raise SystemExit(exit_status(error))
+
+
+def end_with_status(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A `sys.excepthook` that ends a workload as a command ends: one line and a status for our errors.
+
+    Raises:
+        SystemExit: With the status of the table, for a StrongroomError; Python exits with it.
+    """
+    if isinstance(error, StrongroomError):
+        fail(error)
+    sys.__excepthook__(kind, error, trace)
