@@ -86,7 +86,7 @@ def _perturbed(rows: LoanBook, source: LoanBook, where: npt.NDArray[np.bool_], r
         drawn = source.codes[category.name][rng.integers(0, len(source), size, np.int32)]
         replaced = where & (rng.random(size, np.float32) < REPLACED_SHARE)
         codes[category.name] = np.where(replaced, drawn, codes[category.name])
-    return LoanBook(numbers, codes, rows.target)
+    return LoanBook(numbers, codes, rows.target, rows.extra)
 
 
 def _moved(name: str, values: Floats, noise: Floats, where: npt.NDArray[np.bool_]) -> Floats:
@@ -129,7 +129,7 @@ def _perturbed_as_reference(rows: LoanBook, rng: np.random.Generator) -> LoanBoo
         present = np.unique(codes[category.name])
         drawn = present[rng.integers(0, len(present), size)]
         codes[category.name] = np.where(rng.random(size) < REPLACED_SHARE, drawn, codes[category.name])
-    return LoanBook(numbers, codes, rows.target)
+    return LoanBook(numbers, codes, rows.target, rows.extra)
 
 
 def _steps(rng: np.random.Generator, low: int, high: int, size: int) -> Floats:

@@ -54,7 +54,7 @@ class LoanBook:
 
 
 def join(books: list[LoanBook]) -> LoanBook:
-    """The rows of all books, one after the other; extra columns are dropped.
+    """The rows of all books, one after the other; extra columns that not all have are dropped.
 
     Args:
         books: At least one book; either all have a target or the result has none.
@@ -64,4 +64,9 @@ def join(books: list[LoanBook]) -> LoanBook:
         {column.name: np.concatenate([book.numbers[column.name] for book in books]) for column in NUMBERS},
         {column.name: np.concatenate([book.codes[column.name] for book in books]) for column in CATEGORIES},
         np.concatenate([book.target for book in books if book.target is not None]) if labelled else None,
+        {name: np.concatenate([book.extra[name] for book in books]) for name in _extra_of_all(books)},
     )
+
+
+def _extra_of_all(books: list[LoanBook]) -> list[str]:
+    return [name for name in books[0].extra if all(name in book.extra for book in books)]

@@ -3,21 +3,27 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from strongroom.errors import ConfigurationError
 from strongroom.loan import catalog
 from strongroom.loan.book import LoanBook, join
 from strongroom.loan.bundle import Bundle
-from strongroom.loan.evaluation import Evaluation, evaluate_scores, report_csv
+from strongroom.loan.drift import measure_baseline
+from strongroom.loan.evaluation import evaluate_scores, report_csv
+from strongroom.loan.fairness import measure_fairness, privileged_rows
+from strongroom.loan.model_card import render_model_card
 from strongroom.loan.prediction import DEFAULT_THRESHOLD, Predictions, check_threshold, predict_book, write_predictions
 from strongroom.loan.presets import TrainSettings
 from strongroom.loan.processing import ProcessSettings, held_out_rows, process, read_manifest, read_rows
+from strongroom.loan.report import render_report
 from strongroom.loan.results import Results, importance
 from strongroom.loan.storage import Storage
 from strongroom.loan.table import read_csv
 from strongroom.loan.training import Cancelled, Progress, TrainedModel
 from strongroom.loan.training import train as train_rows
+
+LEAKY_NOTE: Final = "Held-out rows have copies in the training set (reference protocol): scores look too good."
 
 
 def train(
@@ -82,6 +88,8 @@ def training_facts(
         "rounds": trained.rounds,
         "train_rows": len(rows),
         "data": list(folders),
+        "held_out": list(folders),
+        "baseline": measure_baseline(rows).to_json(),
     }
 
 
@@ -93,8 +101,9 @@ def evaluate(
     *,
     version: int | None = None,
     threshold: float = DEFAULT_THRESHOLD,
+    fairness: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> Results:
-    """Score a model on the held-out rows; write `OUT.json` and `OUT.csv`.
+    """Score a model on the held-out rows; write `OUT.json`, `.csv`, `.html` (report) and `.md` (model card).
 
     Args:
         storage: Where to read and write.
@@ -103,32 +112,40 @@ def evaluate(
         out: Path of the results, without suffix.
         version: Version number; None: the champion.
         threshold: A probability above it is called a default.
+        fairness: Columns to compare groups by, each with its privileged values (of a number: one lower bound).
 
     Raises:
-        ConfigurationError: Unknown model or version, or the threshold is no probability.
+        ConfigurationError: Unknown model, version, column or value, or the threshold is no probability.
         FormatError: Model or data are malformed.
     """
     check_threshold(threshold)
     bundle = catalog.load_model(storage, model, version)
     manifest = read_manifest(storage, data)
     book = held_out_rows(read_rows(storage, data, "test"), manifest)
-    evaluation = evaluate_book(bundle, book, threshold)
-    notes = ["Held-out rows have copies in the training set (reference protocol): scores look better than they are."]
-    results = Results(bundle.metadata, evaluation, importance(bundle), tuple(notes if manifest.leaky else ()))
-    with storage.create(f"{out}.json") as sink:
-        sink.write(json.dumps(results.to_json(), allow_nan=False).encode())
-    with storage.create(f"{out}.csv") as sink:
-        sink.write(report_csv(evaluation.report).encode())
+    probabilities = predict_book(bundle, book)
+    evaluation = evaluate_scores(book.target, probabilities, threshold=threshold)
+    compared = tuple(
+        measure_fairness(
+            book.target,
+            probabilities > threshold,
+            privileged_rows(book, column, values),
+            column=column,
+            name=", ".join(values),
+        )
+        for column, values in fairness
+    )
+    notes = (LEAKY_NOTE,) if manifest.leaky else ()
+    results = Results(bundle.metadata, evaluation, importance(bundle), notes, compared)
+    texts = {
+        "json": json.dumps(results.to_json(), allow_nan=False),
+        "csv": report_csv(evaluation.report),
+        "html": render_report(results),
+        "md": render_model_card(results),
+    }
+    for suffix, text in texts.items():
+        with storage.create(f"{out}.{suffix}") as sink:
+            sink.write(text.encode())
     return results
-
-
-def evaluate_book(bundle: Bundle, book: LoanBook, threshold: float = DEFAULT_THRESHOLD) -> Evaluation:
-    """Score a bundle on rows with a target.
-
-    Raises:
-        FormatError: The rows have no target or only one class.
-    """
-    return evaluate_scores(book.target, predict_book(bundle, book), threshold=threshold)
 
 
 def predict(

@@ -1,5 +1,6 @@
 """Processed rows as one Parquet file: validated columns, outcome and origin."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NoReturn
@@ -53,19 +54,29 @@ def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO) -> int:
         "use_dictionary": [column.name for column in CATEGORIES],
         "write_statistics": False,
     }
-    with pa_parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), SCHEMA, **options) as writer:
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
         for chunk in chunks:
-            writer.write_batch(_batch(chunk), row_group_size=len(chunk))
+            batch = _batch(chunk)
+            if writer is None:
+                writer = stack.enter_context(
+                    pa_parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), batch.schema, **options)
+                )
+            writer.write_batch(batch, row_group_size=len(chunk))
             rows += len(chunk)
     return rows
 
 
 def _batch(chunk: GrownRows) -> Any:
     book = chunk.book
+    schema = SCHEMA
+    for name in book.extra:
+        schema = schema.append(pa.field(name, pa.string()))
     columns = [pa.array(book.numbers[column.name], from_pandas=False) for column in NUMBERS]
     columns += [dictionary_column(book, column.name) for column in CATEGORIES]
     columns += [pa.array(book.target), pa.array(chunk.source_row), pa.array(chunk.augmented)]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    columns += [pa.array(values, pa.string()) for values in book.extra.values()]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def read_processed(source: BinaryIO) -> ProcessedRows:
@@ -79,7 +90,8 @@ def read_processed(source: BinaryIO) -> ProcessedRows:
     """
     try:
         file = pa_parquet.ParquetFile(source, read_dictionary=[column.name for column in CATEGORIES])
-        if file.schema_arrow.names != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
+        names = file.schema_arrow.names
+        if names[: len(SCHEMA)] != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()
         table = file.read()
     except (pa.ArrowException, OSError, ValueError):
@@ -90,7 +102,8 @@ def read_processed(source: BinaryIO) -> ProcessedRows:
     if any((column < 0).any() for column in codes.values()):
         _refuse()
     numbers = {column.name: table[column.name].to_numpy() for column in NUMBERS}
-    return ProcessedRows(LoanBook(numbers, codes, table[TARGET].to_numpy()), table["augmented"].to_numpy())
+    extra = {name: table[name].to_numpy().astype(object) for name in names[len(SCHEMA) :]}
+    return ProcessedRows(LoanBook(numbers, codes, table[TARGET].to_numpy(), extra), table["augmented"].to_numpy())
 
 
 def _value_type(table: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.loan.augmentation import GrownRows, augment, augment_as_reference
 from strongroom.loan.book import LoanBook, Rows, join
-from strongroom.loan.processed import MAX_ROWS, ProcessedRows, read_processed, write_processed
+from strongroom.loan.processed import MAX_ROWS, SCHEMA, ProcessedRows, read_processed, write_processed
 from strongroom.loan.split import split_rows
 from strongroom.loan.storage import Storage
 from strongroom.loan.table import read_csv
@@ -19,6 +19,8 @@ from strongroom.loan.table import read_csv
 Progress = Callable[[int, int], None]
 """Called with rows done and rows wanted."""
 
+MAX_KEPT: Final = 16
+RESERVED: Final = frozenset(SCHEMA.names)
 MAX_MANIFEST_BYTES: Final = 64 << 10
 DIGEST_BLOCK_BYTES: Final = 1 << 20
 
@@ -33,12 +35,14 @@ class ProcessSettings:
         seed: Of the split and the augmentation.
         protocol: ``strongroom`` divides, then grows both sides from their own rows. ``reference`` grows, then divides
             at random: copies of held-out rows are trained on, and scores look better than they are.
+        keep: Further columns of the file, to compare groups of rows by; no input of a model.
     """
 
     size: int | None = None
     test_share: float = 0.25
     seed: int = 0
     protocol: Literal["strongroom", "reference"] = "strongroom"
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= MAX_ROWS:
@@ -49,6 +53,8 @@ class ProcessSettings:
             raise ConfigurationError("the seed must lie between 0 and 2^32 - 1", code="loan.seed")
         if self.protocol not in {"strongroom", "reference"}:
             raise ConfigurationError("the protocol is strongroom or reference", code="loan.protocol")
+        if len(self.keep) > MAX_KEPT or any(not 0 < len(name) <= 64 or name in RESERVED for name in self.keep):
+            raise ConfigurationError("a kept column needs a name of its own", code="loan.keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def process(
     settings = settings or ProcessSettings()
     with storage.open(source) as file:
         digest = _digest(file)
-        book = read_csv(file)
+        book = read_csv(file, extra=settings.keep)
     total = max(len(book), settings.size or 0)
     done = 0
 
@@ -188,7 +194,8 @@ def read_manifest(storage: Storage, folder: str) -> Manifest:
         raw = source.read(MAX_MANIFEST_BYTES + 1)
     try:
         data: Any = json.loads(raw) if len(raw) <= MAX_MANIFEST_BYTES else None
-        settings = ProcessSettings(**data.pop("settings"))
+        asked = data.pop("settings")
+        settings = ProcessSettings(**{**asked, "keep": tuple(asked["keep"])})
         manifest = Manifest(settings=settings, **data)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError, ConfigurationError) as error:
         raise FormatError("the manifest of the processed data is malformed", code="loan.manifest") from error

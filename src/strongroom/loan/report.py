@@ -7,6 +7,7 @@ from typing import Final
 
 from strongroom.loan import plots
 from strongroom.loan.evaluation import REPORT_COLUMNS, REPORT_ROWS
+from strongroom.loan.fairness import RATES, Fairness
 from strongroom.loan.results import Results
 
 SHOWN_FEATURES: Final = 15
@@ -93,6 +94,7 @@ def render_report(results: Results, attested: Attested | None = None) -> str:
         plots.bars("Feature importance", results.importance[:SHOWN_FEATURES]),
         "<h2>Model</h2>",
         _facts([(label, str(results.model.get(key, ""))) for key, label in MODEL_FACTS.items()]),
+        *(_fairness(comparison) for comparison in results.fairness),
         *(["<h2>What was attested and released</h2>", _facts(attested.rows)] if attested else []),
     ]
     return _document(f"Loan-default model: {name}", sections)
@@ -145,6 +147,22 @@ def _class_table(report: dict[str, dict[str, float]]) -> str:
 def _facts(rows: Sequence[tuple[str, str]]) -> str:
     body = "".join(f"<tr><th>{_text(what)}</th><td><code>{_text(value)}</code></td></tr>" for what, value in rows)
     return f"<table><tbody>{body}</tbody></table>"
+
+
+def _fairness(comparison: Fairness) -> str:
+    """Rates of both groups and their ratios, as a table."""
+    head = "".join(f'<th class="n">{name}</th>' for name in ("privileged", "others", "ratio"))
+    body = []
+    for rate in RATES:
+        values = [group.rates[rate] for group in comparison.groups] + [comparison.ratios[rate]]
+        cells = "".join(f'<td class="n">{"no case" if v is None else f"{v:.4f}"}</td>' for v in values)
+        body.append(f"<tr><td>{rate}</td>{cells}</tr>")
+    rows = f"{comparison.groups[0].rows:,} and {comparison.groups[1].rows:,} rows; a ratio of 1 is parity"
+    return (
+        f"<h2>Fairness by {_text(comparison.column)}</h2>"
+        f"<p>Privileged: {_text(comparison.privileged)}; {rows}.</p>"
+        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    )
 
 
 def _curves(results: Results) -> str:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 from strongroom.errors import FormatError
 from strongroom.loan.bundle import Bundle
 from strongroom.loan.evaluation import Evaluation
+from strongroom.loan.fairness import Fairness
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Results:
         evaluation: Scores and curves.
         importance: Feature name and its share of the total gain, largest first.
         notes: What a reader must know before believing the scores.
+        fairness: Comparisons of groups of rows.
     """
 
     MAX_BYTES: ClassVar[int] = 16 << 20
@@ -26,6 +28,7 @@ class Results:
     evaluation: Evaluation
     importance: tuple[tuple[str, float], ...]
     notes: tuple[str, ...] = ()
+    fairness: tuple[Fairness, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `parse` reads back."""
@@ -34,6 +37,7 @@ class Results:
             "evaluation": self.evaluation.to_json(),
             "importance": [list(item) for item in self.importance],
             "notes": list(self.notes),
+            "fairness": [comparison.to_json() for comparison in self.fairness],
         }
 
     @classmethod
@@ -49,7 +53,8 @@ class Results:
             importances = tuple((str(name), float(share)) for name, share in data["importance"])
             notes = tuple(str(note) for note in data["notes"])
             model = dict(data["model"])
-            return cls(model, Evaluation.from_json(data["evaluation"]), importances, notes)
+            fairness = tuple(Fairness.from_json(item) for item in data["fairness"])
+            return cls(model, Evaluation.from_json(data["evaluation"]), importances, notes, fairness)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise FormatError("not the results of an evaluation", code="loan.results") from error
 

@@ -9,13 +9,31 @@ import numpy as np
 import xgboost as xgb
 
 from strongroom.errors import FormatError, StrongroomError
-from strongroom.loan.book import Labels, LoanBook
+from strongroom.loan.book import Labels, LoanBook, join
+from strongroom.loan.bundle import Bundle
 from strongroom.loan.features import Preprocessor, fit_preprocessor
 from strongroom.loan.presets import MONOTONE, Preset, TrainSettings
 from strongroom.loan.split import split_rows
 
 CHUNK_ROWS: Final = 500_000
 VALIDATION_SHARE: Final = 0.1
+PARAMETERS: Final = frozenset(
+    {
+        "objective",
+        "eval_metric",
+        "tree_method",
+        "seed",
+        "verbosity",
+        "learning_rate",
+        "max_depth",
+        "min_child_weight",
+        "subsample",
+        "colsample_bytree",
+        "max_bin",
+        "scale_pos_weight",
+        "monotone_constraints",
+    }
+)
 
 Progress = Callable[[int, int], None]
 """Called with trees done and trees wanted."""
@@ -89,6 +107,47 @@ def train(
         callbacks=[watch, stop],
     )
     return TrainedModel(booster, preprocessor, parameters, booster.num_boosted_rounds())
+
+
+def add_trees(
+    bundle: Bundle,
+    books: Sequence[LoanBook],
+    rounds: int,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> xgb.Booster:
+    """Grow more trees on a bundle's own; the bundle is not changed.
+
+    Args:
+        bundle: Model whose preprocessor and parameters are used.
+        books: Rows with a target, for the new trees.
+        rounds: Trees to add.
+        progress: Called after every tree.
+        cancelled: Asked after every tree.
+
+    Raises:
+        FormatError: The rows have only one class, or the bundle doesn't say its parameters.
+        TrainingCancelled: `cancelled` said so.
+    """
+    _labels(join(list(books)))
+    parameters = _known_parameters(bundle.metadata.get("parameters"))
+    preset = Preset(bundle.preprocessor.recipe, rounds, parameters)
+    # Another seed than the first trees had, or the new ones would draw the same rows and columns again.
+    parameters["seed"] = int(parameters.get("seed", 0)) + bundle.booster.num_boosted_rounds()
+    return xgb.train(
+        {**parameters, "nthread": available_threads()},
+        quantile_matrix(books, bundle.preprocessor, preset),
+        num_boost_round=rounds,
+        xgb_model=bundle.booster.copy(),
+        callbacks=[_Watch(rounds, progress, cancelled)],
+    )
+
+
+def _known_parameters(parameters: Any) -> dict[str, Any]:
+    if not isinstance(parameters, dict) or not set(parameters) <= PARAMETERS:
+        raise FormatError("the model's training parameters are unknown", code="loan.bundle")
+    return dict(parameters)
 
 
 def available_threads() -> int:
