@@ -178,6 +178,28 @@ class SealedNodes(io.RawIOBase):
         self._stored.read_into(memoryview(stored), position)
         return open_node(entry, bytes(stored), position)
 
+    def verify(self, progress: Callable[[int], Any] | None) -> None:
+        """Check every node; the position does not move.
+
+        Args:
+            progress: Called with the number of bytes of plaintext just checked.
+
+        Raises:
+            SealedDataError: As `readinto`.
+        """
+        here = self._position
+        scratch = memoryview(bytearray(GROUP_SIZE))
+        try:
+            self._position = 0
+            # After the head the reads lie on the boundaries of the groups.
+            count = self.readinto(scratch[:HEAD_SIZE])
+            while count:
+                if progress is not None:
+                    progress(count)
+                count = self.readinto(scratch)
+        finally:
+            self._position = here
+
     def close(self) -> None:
         """Close the file and forget its keys; harmless when repeated."""
         if not self.closed:
@@ -205,6 +227,7 @@ class SealedReader(io.BufferedReader):
 
     def __init__(self, nodes: SealedNodes, header: Header) -> None:
         super().__init__(nodes, NODE_SIZE)
+        self._nodes = nodes
         self.size = nodes.size
         """Bytes of plaintext, authenticated."""
         self.sealed_path = nodes.sealed_path
@@ -238,15 +261,4 @@ class SealedReader(io.BufferedReader):
             Tampered: If a node is not the one that was sealed.
             Truncated: If the file became shorter since it was opened.
         """
-        here = self.tell()
-        scratch = memoryview(bytearray(min(GROUP_SIZE, self.size)))
-        try:
-            self.seek(0)
-            # The head is 3072 bytes long; after it the reads lie on group boundaries.
-            count = self.readinto(scratch[:HEAD_SIZE])
-            while count:
-                if progress is not None:
-                    progress(count)
-                count = self.readinto(scratch)
-        finally:
-            self.seek(here)
+        self._nodes.verify(progress)
