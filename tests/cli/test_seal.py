@@ -114,6 +114,12 @@ def test_folders_are_sealed_below_their_path(run: Run, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "back").stat().st_mode) == 0o700
 
 
+def test_folders_of_the_output_are_made(run: Run, tmp_path: Path) -> None:
+    assert run("seal", "loans.csv", "new/deep/loans.csv").status == 0
+    assert run("open", "new/deep/loans.csv", "plain/deep/loans.csv").status == 0
+    assert (tmp_path / "plain" / "deep" / "loans.csv").read_bytes() == PLAIN
+
+
 def test_refuses_a_swap_of_two_files_of_a_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     for name in ("a", "b"):
@@ -237,7 +243,7 @@ def test_refuses_streams_that_can_not_be(run: Run, sealed: Path) -> None:
         ("open", "data/loans.csv", "out", "--path", "p", "--any-path"),
         ("open", "data", "out", "--pin", "00" * 32),
         ("seal", "loans.csv", "data"),
-        ("seal", "loans.csv", "no/folder/here"),
+        ("seal", "loans.csv", "loans.csv/here"),
         ("seal", "loans.csv", "x", "--path", "a/.."),
         ("inspect", "data"),
     )

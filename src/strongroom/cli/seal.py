@@ -87,10 +87,10 @@ def _seal_one(job: Job, key: bytes, name: str, force: bool, advance: Callable[[i
     from strongroom.room.file_errors import file_errors
     from strongroom.room.files import create_sealed
 
-    with file_errors(job.source):
-        source = nullcontext(stream) if stream is not None else job.source.open("rb", buffering=0)
     with file_errors(job.target.parent):
         job.target.parent.mkdir(parents=True, exist_ok=True)
+    with file_errors(job.source):
+        source = nullcontext(stream) if stream is not None else job.source.open("rb", buffering=0)
     buffer = memoryview(bytearray(CHUNK))
     with source as plain, create_sealed(job.target, key, sealed_path=name, overwrite=force) as out:
         while True:
@@ -169,9 +169,8 @@ def _open_one(
         if to_stdout:
             _to_stdout(reader, force, advance)
             return
-        if job.below:
-            with file_errors(job.target.parent):
-                job.target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file_errors(job.target.parent):
+            job.target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with NewFile(job.target, overwrite=force) as out:
             _copy(reader, out.write_at, advance)
     say(f"opened {job.target}: {reader.size} bytes")
