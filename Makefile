@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-demo
 DATA   ?=
 OUT    ?= demo-room
 
@@ -14,14 +15,24 @@ help:
 	@echo "make lint                    ruff, mypy, import-linter"
 	@echo "make lock                    renew the hash-pinned lock files"
 
+# install(lock): the virtual environment with exactly the libraries of one lock file, and Strongroom in it.
+define install
+$(PYTHON) -c 'import sys; sys.exit("Strongroom needs Python 3.11 to 3.13") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
+test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+
 $(STAMP): requirements/dev.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Strongroom needs Python 3.11 to 3.13") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(call install,requirements/dev.lock)
+	touch $@ $(DEMO_STAMP)
+
+# The demonstration needs a small part of it.
+$(DEMO_STAMP): requirements/demo.lock pyproject.toml
+	$(call install,requirements/demo.lock)
 	touch $@
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/strongroom demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
 
 test: $(STAMP)
@@ -39,6 +50,7 @@ lint: $(STAMP)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
 	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra openvino --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --extra loan --group build -o requirements/demo.lock
 
 clean:
 	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis
