@@ -30,6 +30,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "broker": ("strongroom.cli.broker", "app", "The key broker: init, serve, grants, log."),
     "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
+    "serve": ("strongroom.cli.serve", "serve", "Serve models: TensorFlow Serving's API, attested."),
 }
 
 

@@ -1,0 +1,1 @@
+"""Configuration: TensorFlow Serving's text protobuf files, our TOML, TLS material."""

@@ -1,0 +1,1 @@
+"""gRPC: transport only. Messages in, use cases called, messages out."""

@@ -1,0 +1,88 @@
+"""grpc.health.v1.Health: serving when every configured model answers; one service name per model and API."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import grpc
+
+from strongroom.serving.models.repository import Repository
+from strongroom.serving.rpc.calls import Call, unary
+from strongroom.serving.status import ModelNotFound
+from strongroom.serving.wire.grpc_services import HealthCheckRequest, HealthCheckResponse
+
+SERVING: Final = 1
+NOT_SERVING: Final = 2
+SERVICE_UNKNOWN: Final = 3
+MAX_WATCHERS: Final = 16
+_WATCH_INTERVAL_S: Final = 0.25
+
+
+class Health:
+    """Health of the server ("" and the names of its gRPC services) and of each model (its name).
+
+    Args:
+        repository: Has the models.
+        services: Names of the gRPC services.
+    """
+
+    def __init__(self, repository: Repository, services: tuple[str, ...]) -> None:
+        self._repository = repository
+        self._services = {"", *services}
+        self._draining = False
+        self._watchers = 0
+
+    def drain(self) -> None:
+        """Say NOT_SERVING from now on."""
+        self._draining = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return not self._draining and self._repository.ready()
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a gRPC server is given."""
+        return [
+            grpc.method_handlers_generic_handler(
+                "grpc.health.v1.Health",
+                {
+                    "Check": unary("Check", HealthCheckRequest, self._check, None),
+                    "Watch": grpc.unary_stream_rpc_method_handler(
+                        self._watch,
+                        request_deserializer=HealthCheckRequest.FromString,
+                        response_serializer=HealthCheckResponse.SerializeToString,
+                    ),
+                },
+            )
+        ]
+
+    def _state(self, service: str) -> int:
+        if service in self._services:
+            return SERVING if self.ready else NOT_SERVING
+        if self._repository.knows(service):
+            return SERVING if not self._draining and self._repository.versions(service) else NOT_SERVING
+        return SERVICE_UNKNOWN
+
+    def _check(self, request: Any, call: Call) -> Any:
+        del call
+        state = self._state(request.service)
+        if state == SERVICE_UNKNOWN:
+            raise ModelNotFound("unknown service")
+        return HealthCheckResponse(status=state)
+
+    def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """Each watcher holds a thread of the server, so there may be only a few."""
+        if self._watchers >= MAX_WATCHERS:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
+        self._watchers += 1
+        try:
+            said = None
+            while context.is_active() and not (self._draining and said == NOT_SERVING):
+                state = self._state(request.service)
+                if state != said:
+                    said = state
+                    yield HealthCheckResponse(status=state)
+                time.sleep(_WATCH_INTERVAL_S)
+        finally:
+            self._watchers -= 1

@@ -1,0 +1,1 @@
+"""Tensors: numpy arrays inside, and the three ways they travel: TensorProto, JSON, V2. Strict and bounded."""
