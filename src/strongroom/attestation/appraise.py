@@ -114,7 +114,7 @@ def _tcb_findings(claims: Claims, policy: AppraisalPolicy, now: datetime) -> Ite
     minimum = policy.min_tcb_eval_data_number
     if isinstance(minimum, int) and claims.tcb_eval_data_number < minimum:
         yield Finding("tcb.eval_number", f"found {claims.tcb_eval_data_number}, expected at least {minimum}")
-    if now > claims.collateral_expires:
+    if now >= claims.collateral_expires:
         yield Finding("collateral.expired", f"the judgement held until {timestamp(claims.collateral_expires)}")
 
 

@@ -207,7 +207,7 @@ def _check_windows(windows: list[_Window], now: datetime) -> None:
                 code=f"{window.area}.not_yet_valid",
                 hint="check the clock",
             )
-        if now > window.end:
+        if now >= window.end:  # as dcap-qvl does for revocation lists
             raise VerificationError(
                 f"{window.what} expired at {window.end:%Y-%m-%d %H:%M:%SZ}",
                 code=f"{window.area}.expired",

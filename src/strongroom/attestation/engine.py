@@ -74,7 +74,6 @@ REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("Failed to load root ca", "root.invalid"),
 )
 _HINTS: Final = {
-    "quote.debug": "build the enclave for production (Gramine: sgx.debug = false)",
     "tcb.no_level": "the platform's firmware is older than every level Intel lists: update it",
     "tcb.revoked": "Intel revoked the platform's security version: use another machine",
 }

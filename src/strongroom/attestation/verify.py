@@ -1,9 +1,9 @@
 """Genuine? The one way from bytes to a `VerifiedQuote`.
 
 1. Our strict parser: every byte accounted for, zero padding only.
-2. Our checks of the endorsers (`endorsements`): chains, names, roles, dates, revocation, FMSPC and PCEID.
-3. dcap-qvl (`engine`): all signatures, quoting enclave identity, TCB level; no debug enclaves.
-4. Our checks of the reports: INIT bit, zero tail of the quoting enclave's report data.
+2. Our checks of the reports: no debug enclave, INIT bit, zero tail of the quoting enclave's report data.
+3. Our checks of the endorsers (`endorsements`): chains, names, roles, dates, revocation, FMSPC and PCEID.
+4. dcap-qvl (`engine`): all signatures, quoting enclave identity, TCB level.
 5. Both readings of the quote must agree.
 
 Whether genuine evidence is acceptable is another question: `appraise`.
@@ -78,14 +78,21 @@ def verify_quote(raw: bytes, collateral: Collateral, root: TrustRoot, now: datet
         raise ConfigurationError("the time of verification has no time zone", code="time.naive")
     now = now.astimezone(UTC)
     quote = parse_quote(raw)
+    _check_reports(quote)
     endorsements = check_endorsements(quote, collateral, root, now)
     judgement = judge(raw, collateral, root, now)
-    _check_reports(quote)
     _check_agreement(quote, endorsements, judgement)
     return VerifiedQuote(_claims(quote, endorsements, judgement, collateral, root), proof=_PROOF)
 
 
 def _check_reports(quote: Quote) -> None:
+    # The signatures come later; these bits refuse whoever signed them.
+    if quote.body.debug:
+        raise VerificationError(
+            "a debug enclave: the host can read its memory",
+            code="quote.debug",
+            hint="build the enclave for production (Gramine: sgx.debug = false)",
+        )
     if any(quote.qe_report.report_data[32:]):
         raise VerificationError("the quoting enclave's report data has a tail", code="quote.qe_binding")
     reports = [quote.qe_report, *([quote.body] if isinstance(quote.body, SgxReport) else [])]
