@@ -1,6 +1,9 @@
 """A broker in a temporary folder, a simulated machine it believes, and a hand-made client of its protocol."""
 
+import asyncio
 import json
+import shutil
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity
@@ -29,7 +33,8 @@ from strongroom.formats.kbs import Attestation, ResourcePath, binding
 from strongroom.keys.envelope import SessionKey
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
 
-NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+# The TLS stack has no clock of its own to set: certificates are made for the real present.
+NOW = datetime.now(UTC).replace(microsecond=0)
 MR_ENCLAVE = bytes(range(32))
 KEY_PATH = ResourcePath("loan", "key", "book")
 KEY = b"SIXTEEN-BYTE-KEY"
@@ -63,6 +68,24 @@ class InProcessVerifier:
         return verify_with(self.trust, quote, now)
 
 
+class InProcess(httpx.BaseTransport):
+    """Hands requests to the application without a socket, all on one event loop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._runner = asyncio.Runner()
+        self._transport = httpx.ASGITransport(app)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def exchange() -> httpx.Response:
+            answer = await self._transport.handle_async_request(request)
+            return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
+
+        return self._runner.run(exchange())
+
+    def close(self) -> None:
+        self._runner.close()
+
+
 @dataclass
 class Broker:
     """An open broker and everything a test needs to talk to it."""
@@ -72,12 +95,37 @@ class Broker:
     http: httpx.Client
     owner_key: OwnerKey
     verifier: InProcessVerifier
+    key_path: ResourcePath = KEY_PATH
+    key: bytes = KEY
 
-    def owner(self, method: str, target: str, body: bytes = b"") -> httpx.Response:
+    @property
+    def url(self) -> str:
+        return str(self.http.base_url).rstrip("/")
+
+    def sign(
+        self, method: str, target: str, body: bytes = b"", *, after_s: int = 0, key: OwnerKey | None = None
+    ) -> str:
+        now_s = int(self.parts.clock().timestamp()) + after_s
         signed = SignedRequest(method, target, body)
-        now_s = int(self.parts.clock().timestamp())
-        token = self.owner_key.sign(signed, broker_id=self.parts.settings.broker_id, now_s=now_s)
-        headers = {"Authorization": f"Bearer {token}"}
+        return (key or self.owner_key).sign(signed, broker_id=self.parts.settings.broker_id, now_s=now_s)
+
+    def add_grant(self, name: str = "loan-train", keys: tuple[ResourcePath, ...] = (KEY_PATH,), **policy: Any) -> None:
+        self.parts.grants.add(make_grant(name, keys, **policy), self.parts.clock(), replace=True)
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes as they are, over TLS, and read the answer to the end."""
+        url = self.http.base_url
+        context = ssl.create_default_context(cafile=str(self.files.ca_certificate))
+        plain = socket.create_connection((url.host, url.port or 443), 10)
+        with context.wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.sendall(request)
+            answer = b""
+            while chunk := tls.recv(65536):
+                answer += chunk
+        return answer
+
+    def owner(self, method: str, target: str, body: bytes = b"", *, token: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token or self.sign(method, target, body)}"}
         return self.http.request(method, target, content=body, headers=headers)
 
     def events(self) -> list[dict[str, Any]]:
@@ -96,14 +144,18 @@ class Kbc:
         message: dict[str, object] = {"version": "0.4.0", "tee": "sgx", "extra-params": {}} | changes
         return self.http.post("/kbs/v0/auth", json=message)
 
-    def evidence(self, nonce: str) -> dict[str, Any]:
-        quote = self.platform.quote(binding(nonce, self.key.public))
-        message: Any = Attestation(nonce, self.key.public, quote).to_json()
-        return dict(message)
+    def nonce(self, **changes: object) -> str:
+        return str(self.auth(**changes).json()["nonce"])
+
+    def evidence(self, nonce: str, report_data: bytes | None = None) -> dict[str, Any]:
+        quote = self.platform.quote(report_data or binding(nonce, self.key.public))
+        return dict(Attestation(nonce, self.key.public, quote).to_json())
+
+    def send(self, evidence: object) -> httpx.Response:
+        return self.http.post("/kbs/v0/attest", json=evidence)
 
     def attest(self, **extra: object) -> httpx.Response:
-        nonce = self.auth(**({"extra-params": extra} if extra else {})).json()["nonce"]
-        return self.http.post("/kbs/v0/attest", json=self.evidence(nonce))
+        return self.send(self.evidence(self.nonce(**{"extra-params": extra})))
 
     def token(self) -> str:
         answer = self.attest()
@@ -136,36 +188,53 @@ def platform(machine: SimulatedMachine) -> SimulatedPlatform:
     return machine.platform(mr_enclave=MR_ENCLAVE, isv_prod_id=1, isv_svn=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulated_trust(machine: SimulatedMachine) -> SimulatedTrust:
     return SimulatedTrust(machine.root_der, machine.collateral().encode())
+
+
+@pytest.fixture(scope="session")
+def new_broker(tmp_path_factory: pytest.TempPathFactory, simulated_trust: SimulatedTrust) -> Path:
+    """A broker as `create_broker` leaves it; tests work on copies."""
+    return create_broker(tmp_path_factory.mktemp("new") / "broker", now=NOW, simulated=simulated_trust).root
 
 
 OpenBroker = Callable[..., Broker]
 
 
 @pytest.fixture
-def open_broker(
-    tmp_path: Path, machine: SimulatedMachine, simulated_trust: SimulatedTrust, clock: Clock
-) -> Iterator[OpenBroker]:
-    """Opens the broker in `tmp_path`, making it the first time."""
+def open_broker(tmp_path: Path, machine: SimulatedMachine, new_broker: Path, clock: Clock) -> Iterator[OpenBroker]:
+    """Opens the broker in `tmp_path`, a copy of `new_broker`."""
     with ExitStack() as stack:
 
-        def make(audit: Callable[[AuditLog], AuditLog] = lambda log: log, **changes: object) -> Broker:
+        def make(
+            audit: Callable[[AuditLog], AuditLog] = lambda log: log, *, wire: bool = False, **changes: object
+        ) -> Broker:
             files = BrokerFolder(tmp_path / "broker")
             if not files.root.exists():
-                create_broker(files.root, now=NOW, simulated=simulated_trust)
+                shutil.copytree(new_broker, files.root)
             values = BrokerSettings(**(load_settings(files.settings).model_dump() | changes))
             simulated = (TrustRoot("simulated", machine.root_der),) if values.allow_simulated else ()
             verifier = InProcessVerifier(Trust((INTEL_ROOT, *simulated), files.collateral))
             parts = open_parts(files, values, verifier, clock=clock, monotonic_s=clock.monotonic_s, audit=audit)
             stack.callback(parts.close)
-            url = stack.enter_context(serving(create_app(parts), files, values))
-            context = ssl.create_default_context(cafile=str(files.ca_certificate))
-            http = stack.enter_context(httpx.Client(base_url=url, verify=context, trust_env=False))
+            app = create_app(parts)
+            if wire:
+                url = stack.enter_context(serving(app, files, values))
+                context = ssl.create_default_context(cafile=str(files.ca_certificate))
+                http = httpx.Client(base_url=url, verify=context, trust_env=False)
+            else:
+                http = httpx.Client(base_url="https://localhost", transport=InProcess(app))
+            stack.enter_context(http)
             return Broker(files, parts, http, OwnerKey.load(files.owner / "admin.key"), verifier)
 
         yield make
+
+
+@pytest.fixture
+def wire_broker(open_broker: OpenBroker) -> Broker:
+    """A broker behind TLS on a loopback port."""
+    return open_broker(wire=True)
 
 
 @pytest.fixture

@@ -67,8 +67,8 @@ def kbs_routes(parts: Parts) -> APIRouter:
     @router.get(_RESOURCE)
     async def release(request: Request, repository: str, type: str, tag: str) -> Response:
         parts.rate.take(client_address(request.scope))
-        attested = _attested(parts, request)
         path = _resource_path(repository, type, tag)
+        attested = _attested(parts, request)
         return JSONResponse(await anyio.to_thread.run_sync(parts.desk.release, attested, path))
 
     @router.post(_RESOURCE)

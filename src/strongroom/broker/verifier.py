@@ -87,8 +87,9 @@ def verify_with(trusted: Trust, quote: bytes, now: datetime) -> Claims:
 
     Raises:
         FormatError: Not a quote with a PCK chain.
-        VerificationError: Not genuine under any trusted root, or its TCB is revoked or unknown.
-        UnavailableError: There is no collateral for this kind of platform.
+        VerificationError: Not genuine under any trusted root, its TCB is revoked or unknown, or there is no collateral
+            to judge this kind of platform.
+        UnavailableError: The collateral can't be read.
     """
     tee, fmspc = _platform_of(quote)
     refusal: StrongroomError | None = None
@@ -100,7 +101,7 @@ def verify_with(trusted: Trust, quote: bytes, now: datetime) -> Claims:
             return verify_quote(quote, Collateral.from_json(text), root, now).claims
         except VerificationError as error:
             refusal = error
-    raise refusal or UnavailableError("no collateral for this kind of platform", code="collateral.none")
+    raise refusal or VerificationError("no collateral for this kind of platform", code="collateral.none")
 
 
 def _platform_of(quote: bytes) -> tuple[str, bytes]:
@@ -175,7 +176,7 @@ class VerifierPool:
         Raises:
             FormatError: Not a quote with a PCK chain.
             VerificationError: Not genuine.
-            UnavailableError: No collateral; or the verifying process died or took too long.
+            UnavailableError: The verifying process died or took too long.
         """
         pool = self._pool
         try:
