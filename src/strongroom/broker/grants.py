@@ -46,6 +46,8 @@ class Grant:
         keys: Exact names of the keys; no patterns.
         operations: What may be done with them; only ``release`` exists.
         not_after: End of the grant, whole seconds, UTC; None: until revoked.
+        provision: The one of `keys` that is sent to a client of Gramine's secret provisioning, which names none; None:
+            this grant is not for such clients.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Grant:
     keys: tuple[ResourcePath, ...]
     operations: frozenset[str] = OPERATIONS
     not_after: datetime | None = None
+    provision: ResourcePath | None = None
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -68,16 +71,19 @@ class Grant:
             raise FormatError("unknown operation in a grant", code="grant.malformed")
         if self.not_after is not None and self.not_after.utcoffset() is None:
             raise FormatError("the end of a grant has no time zone", code="grant.malformed")
+        if self.provision is not None and self.provision not in self.keys:
+            raise FormatError("a grant provisions a key it does not name", code="grant.malformed")
 
     def to_json(self) -> dict[str, JsonValue]:
         """The grant as JSON."""
-        return {
+        values: dict[str, JsonValue] = {
             "name": self.name,
             "policy": self.policy.to_json(),
             "keys": [str(path) for path in self.keys],
             "operations": sorted(self.operations),
             "not_after": timestamp(self.not_after) if self.not_after else None,
         }
+        return values | ({"provision": str(self.provision)} if self.provision else {})
 
     @classmethod
     def from_json(cls, value: object) -> "Grant":
@@ -93,6 +99,7 @@ class Grant:
             keys=tuple(ResourcePath.parse(key) for key in members.texts("keys", max_items=MAX_KEYS, max_length=386)),
             operations=frozenset(members.texts("operations", max_items=8, max_length=32)),
             not_after=_end(members),
+            provision=ResourcePath.parse(members.text("provision")) if "provision" in members else None,
         )
         members.finish()
         return grant

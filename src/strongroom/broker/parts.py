@@ -16,6 +16,7 @@ from strongroom.broker.grants import Grants
 from strongroom.broker.keyring import Keyring
 from strongroom.broker.limits import Gate, RateLimit
 from strongroom.broker.owner import OwnerGate
+from strongroom.broker.provisioning import ProvisioningDesk
 from strongroom.broker.release import Limits, ReleaseDesk
 from strongroom.broker.sessions import Attestations, Sessions
 from strongroom.broker.settings import BrokerSettings, load_settings
@@ -49,6 +50,7 @@ class Parts:
     attestations: Attestations
     signer: TokenSigner
     desk: ReleaseDesk
+    provisioning: ProvisioningDesk
     audit: AuditLog
     clock: Clock
 
@@ -89,9 +91,13 @@ def open_parts(
     audit_log = audit(log)
     keyring, grants = Keyring(store, audit_log), Grants(store, audit_log)
     attestations = Attestations(values.max_tokens)
+    gate = Gate(values.max_verifications)
+    provisioning = ProvisioningDesk(
+        verifier=verifier, gate=gate, grants=grants, keyring=keyring, audit=audit_log, clock=clock
+    )
     desk = ReleaseDesk(
         verifier=verifier,
-        gate=Gate(values.max_verifications),
+        gate=gate,
         grants=grants,
         keyring=keyring,
         audit=audit_log,
@@ -112,6 +118,7 @@ def open_parts(
         attestations=attestations,
         signer=signer,
         desk=desk,
+        provisioning=provisioning,
         audit=audit_log,
         clock=clock,
     )

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp
 from strongroom.broker.app import create_app
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.logs import configure_logging
-from strongroom.broker.parts import open_parts
+from strongroom.broker.parts import Parts, open_parts
+from strongroom.broker.provisioning_server import provisioning, provisioning_server
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.verifier import VerifierPool, trust
 from strongroom.errors import ConfigurationError, UnavailableError
@@ -60,13 +61,25 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
                 url = url_of(listener)
                 config = _config(files, values, create_app(parts))
                 server = BrokerServer(config, lambda: _announce(url, values, ready_file))
-                with _ends_on_signals(server):
+                with _also_provisioning(parts, files, values), _ends_on_signals(server):
                     server.run(sockets=[listener])
         finally:
             parts.close()
     finally:
         pool.close()
     log.info("broker.stopped")
+
+
+@contextmanager
+def _also_provisioning(parts: Parts, files: BrokerFolder, values: BrokerSettings) -> Iterator[None]:
+    """Serve clients of Gramine's secret provisioning too, if the settings name a port for them."""
+    if values.provisioning_port is None:
+        yield
+        return
+    service = provisioning_server(parts, files)
+    with listening(values.host, values.provisioning_port) as listener, provisioning(service, listener):
+        log.info("provisioning.ready", port=listener.getsockname()[1])
+        yield
 
 
 @contextmanager

@@ -73,6 +73,15 @@ class BrokerSettings(BaseSettings):
     request_burst: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Requests one client address may send at once before the rate counts."""
 
+    provisioning_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """TCP port for clients of Gramine's secret provisioning, by custom 4433; none: they are not served."""
+
+    provisioning_timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    """How long such a client may take for handshake and request, and again for taking the answer."""
+
+    max_provisioning_connections: Annotated[int, Field(ge=1, le=10_000)] = 512
+    """Such connections at once; beyond it the oldest that has not shown its evidence is dropped."""
+
     shutdown_grace_s: Annotated[int, Field(ge=0, le=300)] = 10
     """How long running requests may take after SIGTERM."""
 
