@@ -127,15 +127,10 @@ def _measurement_findings(claims: Claims, measurements: tuple[Measurement, ...])
 def _differences(claims: Claims, expected: Measurement) -> Iterable[Finding]:
     match expected:
         case EnclaveIdentity():
-            return _differing([("mr_enclave", claims.mr_enclave, expected.mr_enclave, _equal)])
+            signer = [] if expected.signer is None else _signer_comparisons(claims, expected.signer)
+            return _differing([("mr_enclave", claims.mr_enclave, expected.mr_enclave, _equal), *signer])
         case SignerIdentity():
-            return _differing(
-                [
-                    ("mr_signer", claims.mr_signer, expected.mr_signer, _equal),
-                    ("isv_prod_id", claims.isv_prod_id, expected.isv_prod_id, _equal),
-                    ("isv_svn", claims.isv_svn, expected.min_isv_svn, _at_least),
-                ]
-            )
+            return _differing(_signer_comparisons(claims, expected))
         case TdIdentity():
             found = claims.rtmrs or (None,) * 4
             rtmrs = zip(range(4), found, expected.rtmrs, strict=True)
@@ -145,6 +140,14 @@ def _differences(claims: Claims, expected: Measurement) -> Iterable[Finding]:
                     *((f"rtmr_{i}", ours, theirs, _equal) for i, ours, theirs in rtmrs if theirs is not ANY),
                 ]
             )
+
+
+def _signer_comparisons(claims: Claims, expected: SignerIdentity) -> "list[_Comparison]":
+    return [
+        ("mr_signer", claims.mr_signer, expected.mr_signer, _equal),
+        ("isv_prod_id", claims.isv_prod_id, expected.isv_prod_id, _equal),
+        ("isv_svn", claims.isv_svn, expected.min_isv_svn, _at_least),
+    ]
 
 
 _Comparison = tuple[str, object, object, Callable[[object, object], bool]]

@@ -34,25 +34,6 @@ Tee = Literal["sgx", "tdx"]
 
 
 @dataclass(frozen=True, slots=True)
-class EnclaveIdentity:
-    """Exactly this SGX code.
-
-    Args:
-        mr_enclave: 32 bytes.
-    """
-
-    mr_enclave: bytes
-
-    def __post_init__(self) -> None:
-        """Checks the length.
-
-        Raises:
-            ConfigurationError: Not 32 bytes (``policy.measurement``).
-        """
-        _check_length("mr_enclave", self.mr_enclave, 32)
-
-
-@dataclass(frozen=True, slots=True)
 class SignerIdentity:
     """Any SGX code that this signer released as this product, not older than this version.
 
@@ -75,6 +56,28 @@ class SignerIdentity:
         _check_length("mr_signer", self.mr_signer, 32)
         if not (0 <= self.isv_prod_id <= 0xFFFF and 0 <= self.min_isv_svn <= 0xFFFF):
             raise ConfigurationError("isv_prod_id and min_isv_svn are 0 to 65535", code="policy.measurement")
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveIdentity:
+    """Exactly this SGX code.
+
+    Args:
+        mr_enclave: 32 bytes.
+        signer: Who must have released this very code, too; None: whoever did. The measurement does not cover the
+            signer, the product id and the security version, and sealing keys depend on them.
+    """
+
+    mr_enclave: bytes
+    signer: SignerIdentity | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the length.
+
+        Raises:
+            ConfigurationError: Not 32 bytes (``policy.measurement``).
+        """
+        _check_length("mr_enclave", self.mr_enclave, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,29 +260,39 @@ def _tee(text: str) -> Tee:
 def _measurement_to_json(measurement: Measurement) -> JsonValue:
     match measurement:
         case EnclaveIdentity():
-            return {"mr_enclave": measurement.mr_enclave.hex()}
+            signer = {} if measurement.signer is None else _signer_to_json(measurement.signer)
+            return {"mr_enclave": measurement.mr_enclave.hex()} | signer
         case SignerIdentity():
-            return {
-                "mr_signer": measurement.mr_signer.hex(),
-                "isv_prod_id": measurement.isv_prod_id,
-                "min_isv_svn": measurement.min_isv_svn,
-            }
+            return _signer_to_json(measurement)
         case TdIdentity():
             rtmrs = ["any" if isinstance(rtmr, Anything) else rtmr.hex() for rtmr in measurement.rtmrs]
             return {"mr_td": measurement.mr_td.hex(), "rtmrs": rtmrs}
+
+
+def _signer_to_json(signer: SignerIdentity) -> dict[str, JsonValue]:
+    return {
+        "mr_signer": signer.mr_signer.hex(),
+        "isv_prod_id": signer.isv_prod_id,
+        "min_isv_svn": signer.min_isv_svn,
+    }
+
+
+def _signer_from_json(members: Members) -> SignerIdentity:
+    return SignerIdentity(
+        members.octets("mr_signer", 32),
+        members.number("isv_prod_id", maximum=0xFFFF),
+        members.number("min_isv_svn", maximum=0xFFFF),
+    )
 
 
 def _measurement_from_json(value: object) -> Measurement:
     members = Members(value, what="policy.measurements", code=_CODE)
     measurement: Measurement
     if "mr_enclave" in members:
-        measurement = EnclaveIdentity(members.octets("mr_enclave", 32))
+        code = members.octets("mr_enclave", 32)
+        measurement = EnclaveIdentity(code, _signer_from_json(members) if "mr_signer" in members else None)
     elif "mr_signer" in members:
-        measurement = SignerIdentity(
-            members.octets("mr_signer", 32),
-            members.number("isv_prod_id", maximum=0xFFFF),
-            members.number("min_isv_svn", maximum=0xFFFF),
-        )
+        measurement = _signer_from_json(members)
     else:
         measurement = TdIdentity(members.octets("mr_td", 48), _rtmrs_from_json(members))
     members.finish()
