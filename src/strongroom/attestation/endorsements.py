@@ -34,6 +34,14 @@ _PCK_PHRASE: Final = "SGX PCK Certificate"
 _PCK_CA_PHRASES: Final = ("SGX PCK Processor CA", "SGX PCK Platform CA")
 _SIGNER_PHRASE: Final = "SGX TCB Signing"
 _STALE_HINT: Final = "refresh the collateral"
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,13 @@ def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, no
             ``quote.fmspc_mismatch``, ``quote.pce_id_mismatch``.
         FormatError: The SGX extension of the PCK certificate is malformed (``pck.extension``).
     """
+    try:
+        return _check(quote, collateral, root, now)
+    except _UNREADABLE:  # the X.509 library reads some fields only when they are asked for
+        raise VerificationError("a certificate or revocation list can't be read", code="chain.invalid") from None
+
+
+def _check(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime) -> Endorsements:
     leaf, authority, anchor = _pck_chain(quote, root)
     signers = [
         _signing_certificate(chain, root, anchor)
@@ -163,12 +178,9 @@ def _check_subject(quote: Quote, pck: PckExtension, tcb_info: TcbInfo) -> None:
 
 def _load_certificate(der: bytes, code: str) -> x509.Certificate:
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        certificate.public_key()
-        _common_name(certificate)
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return x509.load_der_x509_certificate(der)
+    except _UNREADABLE:
         raise VerificationError("a certificate can't be read", code=code) from None
-    return certificate
 
 
 def _common_name(certificate: x509.Certificate) -> str:
@@ -182,7 +194,7 @@ def _load_crl(der: bytes, issuer: x509.Certificate) -> x509.CertificateRevocatio
         if crl.public_bytes(Encoding.DER) != der:
             raise ValueError("not canonical")
         same_issuer = crl.issuer == issuer.subject
-    except (ValueError, x509.InvalidVersion):
+    except _UNREADABLE:
         raise VerificationError("a certificate revocation list can't be read", code="collateral.crl") from None
     if not same_issuer:
         raise VerificationError("a certificate revocation list is another CA's", code="collateral.crl_issuer")

@@ -147,7 +147,7 @@ def sgx_extension_bytes(certificate: x509.Certificate) -> bytes | None:
         extension = certificate.extensions.get_extension_for_oid(ObjectIdentifier(SGX_EXTENSION_OID))
     except x509.ExtensionNotFound:
         return None
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise FormatError("certificate's extensions are malformed", code=_CODE) from None
     value = extension.value
     return value.value if isinstance(value, x509.UnrecognizedExtension) else None
