@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 import typer.main
 from typer.core import TyperGroup
+from typer.exceptions import Abort, TyperException
 
 from strongroom import __version__
-from strongroom.errors import StrongroomError
-from strongroom.outcome import fail
+from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.outcome import OK, fail
 
 # noun -> (module, attribute, one line of help). An attribute is a typer.Typer (noun with verbs) or a function.
 NOUNS: dict[str, tuple[str, str, str]] = {
@@ -28,10 +29,13 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "authorize": ("strongroom.cli.authorize", "authorize_app", "Grant keys to a workload, pinned to its measurement."),
     "revoke": ("strongroom.cli.authorize", "revoke_app", "Take a grant back; it counts at once."),
     "broker": ("strongroom.cli.broker", "app", "The key broker: init, serve, grants, log."),
+    "tls": ("strongroom.cli.tls", "app", "TLS of a model server: certificates, ssl.cfg of TensorFlow Serving."),
     "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
     "serve": ("strongroom.cli.serve", "serve", "Serve models: TensorFlow Serving's API, attested."),
 }
+
+SHOW_TRACEBACK = "STRONGROOM_SHOW_TRACEBACK"
 
 
 class LazyNouns(TyperGroup):
@@ -95,15 +99,35 @@ def main() -> None:
         SystemExit: With the status of the table in `strongroom.outcome`.
     """
     try:
-        app()
+        status = app(standalone_mode=False, prog_name="strongroom")
     except StrongroomError as error:
         fail(error)
+    except TyperException as error:
+        fail(_wrong_usage(error))
+    except Abort:
+        raise SystemExit(130) from None
     except BrokenPipeError:
         # The reader of our stdout went away (`| head`): not an error of ours; keep Python's exit from complaining.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        if os.environ.get(SHOW_TRACEBACK):
+            raise
+        # A traceback may show data; the class name does not.
+        fail(StrongroomError(f"a fault in Strongroom: {type(error).__name__}", code="bug", hint=f"{SHOW_TRACEBACK}=1"))
+    raise SystemExit(status if isinstance(status, int) else OK)
+
+
+def _wrong_usage(error: Exception) -> ConfigurationError:
+    message = str(getattr(error, "format_message", lambda: error)())
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context is not None else "strongroom --help"
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        message = "which command?"
+        print(context.get_help(), file=sys.stderr)  # noqa: T201
+    return ConfigurationError(message, code="usage", hint=hint)
 
 
 def noun_app(help_text: str) -> typer.Typer:
