@@ -21,6 +21,7 @@ from strongroom.errors import ConfigurationError
 CA_LIFETIME: Final = timedelta(days=3650)
 SERVER_LIFETIME: Final = timedelta(days=397)
 _CLOCK_SKEW: Final = timedelta(minutes=5)
+_MAX_COMMON_NAME: Final = 64  # RFC 5280, upper bound of a common name
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{1,63})*")
 
 
@@ -56,13 +57,16 @@ def make_authority(name: str, now: datetime) -> Issued:
     return _issued(builder.sign(key, hashes.SHA256()), key)
 
 
-def issue_server(authority: Issued, hosts: Sequence[str], now: datetime) -> Issued:
+def issue_server(
+    authority: Issued, hosts: Sequence[str], now: datetime, *, common_name: str = "Strongroom broker"
+) -> Issued:
     """Issue a TLS server certificate.
 
     Args:
         authority: What `make_authority` returned.
         hosts: DNS names and IP addresses clients will use; at least one.
         now: Aware time; validity starts a few minutes before.
+        common_name: For people; clients compare the hosts.
 
     Returns:
         Certificate and new private key.
@@ -70,20 +74,44 @@ def issue_server(authority: Issued, hosts: Sequence[str], now: datetime) -> Issu
     Raises:
         ConfigurationError: No host, or not a DNS name or IP address.
     """
+    return _issue(authority, hosts, now, common_name, ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def issue_client(authority: Issued, name: str, now: datetime) -> Issued:
+    """Issue a TLS client certificate.
+
+    Args:
+        authority: What `make_authority` returned.
+        name: DNS name of the client.
+        now: Aware time; validity starts a few minutes before.
+
+    Returns:
+        Certificate and new private key.
+
+    Raises:
+        ConfigurationError: Not a DNS name or IP address.
+    """
+    return _issue(authority, (name,), now, name, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def _issue(
+    authority: Issued, hosts: Sequence[str], now: datetime, common_name: str, usage: x509.ObjectIdentifier
+) -> Issued:
     if not hosts:
-        raise ConfigurationError("a server certificate needs at least one host", code="broker.host")
+        raise ConfigurationError("a certificate needs at least one host", code="broker.host")
     ca_certificate = x509.load_pem_x509_certificate(authority.certificate)
     ca_key = serialization.load_pem_private_key(authority.private_key, None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise ConfigurationError("the authority's key is not an EC key", code="broker.ca")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Strongroom broker")])
+    names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:_MAX_COMMON_NAME])])
     builder = (
         _certificate(subject, ca_certificate.subject, key.public_key(), now, SERVER_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(names, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )

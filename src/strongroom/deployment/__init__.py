@@ -1,0 +1,1 @@
+"""Renders what is deployed from workload definitions: Gramine manifests, certificates of services."""
