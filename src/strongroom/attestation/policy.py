@@ -9,13 +9,33 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from enum import Enum
 from typing import Any, Final, Literal, NoReturn
 
 from strongroom.attestation.claims import MAX_ADVISORIES, MAX_ADVISORY_LENGTH, TcbStatus, parse_tcb_status
+from strongroom.attestation.measurements import (
+    ANY,
+    Anything,
+    EnclaveIdentity,
+    Measurement,
+    SignerIdentity,
+    TdIdentity,
+    measurement_from_json,
+    measurement_to_json,
+)
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.formats.canonical import JsonValue, canonical_json
 from strongroom.formats.members import Members
+
+__all__ = [
+    "ANY",
+    "AcceptedAdvisory",
+    "Anything",
+    "AppraisalPolicy",
+    "EnclaveIdentity",
+    "Measurement",
+    "SignerIdentity",
+    "TdIdentity",
+]
 
 MAX_MEASUREMENTS: Final = 256
 _CODE: Final = "policy.malformed"
@@ -23,90 +43,7 @@ _WHAT: Final = "policy"
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-class Anything(Enum):
-    """The expectation that accepts everything; it must be written out."""
-
-    ANY = "any"
-
-
-ANY: Final = Anything.ANY
 Tee = Literal["sgx", "tdx"]
-
-
-@dataclass(frozen=True, slots=True)
-class SignerIdentity:
-    """Any SGX code that this signer released as this product, not older than this version.
-
-    Args:
-        mr_signer: SHA-256 of the signer's modulus, 32 bytes.
-        isv_prod_id: Exact product id, u16.
-        min_isv_svn: Smallest security version, u16.
-    """
-
-    mr_signer: bytes
-    isv_prod_id: int
-    min_isv_svn: int
-
-    def __post_init__(self) -> None:
-        """Checks lengths and ranges.
-
-        Raises:
-            ConfigurationError: A field is out of range (``policy.measurement``).
-        """
-        _check_length("mr_signer", self.mr_signer, 32)
-        if not (0 <= self.isv_prod_id <= 0xFFFF and 0 <= self.min_isv_svn <= 0xFFFF):
-            raise ConfigurationError("isv_prod_id and min_isv_svn are 0 to 65535", code="policy.measurement")
-
-
-@dataclass(frozen=True, slots=True)
-class EnclaveIdentity:
-    """Exactly this SGX code.
-
-    Args:
-        mr_enclave: 32 bytes.
-        signer: Who must have released this very code, too; None: whoever did. The measurement does not cover the
-            signer, the product id and the security version, and sealing keys depend on them.
-    """
-
-    mr_enclave: bytes
-    signer: SignerIdentity | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the length.
-
-        Raises:
-            ConfigurationError: Not 32 bytes (``policy.measurement``).
-        """
-        _check_length("mr_enclave", self.mr_enclave, 32)
-
-
-@dataclass(frozen=True, slots=True)
-class TdIdentity:
-    """Exactly this trust domain.
-
-    Args:
-        mr_td: 48 bytes.
-        rtmrs: The four run-time registers, 48 bytes each, or `ANY` for one that may be anything.
-    """
-
-    mr_td: bytes
-    rtmrs: tuple[bytes | Anything, bytes | Anything, bytes | Anything, bytes | Anything]
-
-    def __post_init__(self) -> None:
-        """Checks the lengths.
-
-        Raises:
-            ConfigurationError: Not four registers, or one is not 48 bytes (``policy.measurement``).
-        """
-        _check_length("mr_td", self.mr_td, 48)
-        if len(self.rtmrs) != 4:
-            raise ConfigurationError('rtmrs are four: write "any" for those that may vary', code="policy.measurement")
-        for rtmr in self.rtmrs:
-            if rtmr is not ANY:
-                _check_length("rtmr", rtmr, 48)
-
-
-Measurement = EnclaveIdentity | SignerIdentity | TdIdentity
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -198,7 +135,7 @@ class AppraisalPolicy:
             advisories = {accepted.advisory: accepted.until.isoformat() for accepted in sorted(self.advisories)}
         minimum = self.min_tcb_eval_data_number
         return {
-            "measurements": [_measurement_to_json(measurement) for measurement in self.measurements],
+            "measurements": [measurement_to_json(measurement) for measurement in self.measurements],
             "tees": sorted(self.tees),
             "tcb_statuses": sorted(self.tcb_statuses),
             "advisories": advisories,
@@ -228,7 +165,7 @@ class AppraisalPolicy:
         measurements = members.items("measurements", max_items=MAX_MEASUREMENTS)
         statuses = members.texts("tcb_statuses", max_items=16, max_length=64)
         policy = cls(
-            measurements=tuple(_measurement_from_json(item) for item in measurements),
+            measurements=tuple(measurement_from_json(item) for item in measurements),
             tees=frozenset(_tee(text) for text in members.texts("tees", max_items=2, max_length=8)),
             tcb_statuses=frozenset(parse_tcb_status(text) for text in statuses),
             advisories=_advisories_from_json(members.value("advisories")),
@@ -238,11 +175,6 @@ class AppraisalPolicy:
         )
         members.finish()
         return policy
-
-
-def _check_length(name: str, value: bytes, size: int) -> None:
-    if len(value) != size:
-        raise ConfigurationError(f"{name} has {len(value)} bytes, expected {size}", code="policy.measurement")
 
 
 def _tee_of(measurement: Measurement) -> Tee:
@@ -255,61 +187,6 @@ def _tee(text: str) -> Tee:
     if text == "tdx":
         return "tdx"
     raise FormatError("policy: tees are sgx and tdx", code=_CODE)
-
-
-def _measurement_to_json(measurement: Measurement) -> JsonValue:
-    match measurement:
-        case EnclaveIdentity():
-            signer = {} if measurement.signer is None else _signer_to_json(measurement.signer)
-            return {"mr_enclave": measurement.mr_enclave.hex()} | signer
-        case SignerIdentity():
-            return _signer_to_json(measurement)
-        case TdIdentity():
-            rtmrs = ["any" if isinstance(rtmr, Anything) else rtmr.hex() for rtmr in measurement.rtmrs]
-            return {"mr_td": measurement.mr_td.hex(), "rtmrs": rtmrs}
-
-
-def _signer_to_json(signer: SignerIdentity) -> dict[str, JsonValue]:
-    return {
-        "mr_signer": signer.mr_signer.hex(),
-        "isv_prod_id": signer.isv_prod_id,
-        "min_isv_svn": signer.min_isv_svn,
-    }
-
-
-def _signer_from_json(members: Members) -> SignerIdentity:
-    return SignerIdentity(
-        members.octets("mr_signer", 32),
-        members.number("isv_prod_id", maximum=0xFFFF),
-        members.number("min_isv_svn", maximum=0xFFFF),
-    )
-
-
-def _measurement_from_json(value: object) -> Measurement:
-    members = Members(value, what="policy.measurements", code=_CODE)
-    measurement: Measurement
-    if "mr_enclave" in members:
-        code = members.octets("mr_enclave", 32)
-        measurement = EnclaveIdentity(code, _signer_from_json(members) if "mr_signer" in members else None)
-    elif "mr_signer" in members:
-        measurement = _signer_from_json(members)
-    else:
-        measurement = TdIdentity(members.octets("mr_td", 48), _rtmrs_from_json(members))
-    members.finish()
-    return measurement
-
-
-def _rtmrs_from_json(
-    members: Members,
-) -> tuple[bytes | Anything, bytes | Anything, bytes | Anything, bytes | Anything]:
-    texts = members.texts("rtmrs", max_items=4, max_length=96)
-    if len(texts) != 4:
-        raise members.refuse("rtmrs", "are not four")
-    registers = Members({f"rtmr_{i}": text for i, text in enumerate(texts)}, what="policy.rtmrs", code=_CODE)
-    first, second, third, fourth = (
-        ANY if text == "any" else registers.octets(f"rtmr_{i}", 48) for i, text in enumerate(texts)
-    )
-    return first, second, third, fourth
 
 
 def _advisories_from_json(value: object) -> tuple[AcceptedAdvisory, ...] | Anything:
