@@ -261,6 +261,17 @@ def test_refuses_garbage_in_the_pck_chain(bench: "Bench") -> None:
         assert refusal_of(lambda chain=chain: bench.verify(with_chain(quote, *chain))) == "pck.chain"  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("tag", [tag for tag in range(1, 31) if tag != 0x0C])
+@pytest.mark.filterwarnings("ignore")  # the X.509 library's about odd names
+def test_refuses_name_of_another_type(bench: "Bench", tag: int) -> None:
+    pki = bench.machine.pki
+    name = simulated_pki.PCK.encode()
+    der = pki.pck.der.replace(bytes((0x0C, len(name))) + name, bytes((tag, len(name))) + name)
+    assert der != pki.pck.der
+    code = refusal_of(lambda: bench.verify(with_chain(parse_quote(bench.quote), der, pki.pck_ca.der, pki.root.der)))
+    assert code in {"chain.invalid", "pck.chain"}
+
+
 def test_refuses_pck_certificate_without_its_extension(bench: "Bench") -> None:
     pki = bench.machine.pki
     leaf = simulated_pki.certify_leaf(simulated_pki.PCK, pki.pck_ca, CURRENT)

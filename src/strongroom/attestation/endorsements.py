@@ -96,10 +96,8 @@ def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, no
 
 def _check(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime) -> Endorsements:
     leaf, authority, anchor = _pck_chain(quote, root)
-    signers = [
-        _signing_certificate(chain, root, anchor)
-        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain)
-    ]
+    chains = dict.fromkeys((collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain))  # mostly one
+    signers = [_signing_certificate(chain, root, anchor) for chain in chains]
     pck = pck_extension_of(leaf)
     tcb_info, qe_identity = parse_tcb_info(collateral.tcb_info), parse_qe_identity(collateral.qe_identity)
     _check_subject(quote, pck, tcb_info)
