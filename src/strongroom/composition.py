@@ -60,7 +60,9 @@ def enter() -> "Room":
     sys.excepthook = end_with_status
     settings = room_settings()
     workload = load_workload(settings.workload)
-    return enter_room(find_platform(settings, workload), broker_address(settings.room), workload, settings.storage)
+    return enter_room(
+        find_platform(settings, workload), broker_address(settings.room, workload), workload, settings.storage
+    )
 
 
 def room_settings() -> RoomSettings:
@@ -80,8 +82,8 @@ def room_settings() -> RoomSettings:
         ) from None
 
 
-def broker_address(folder: Path) -> "BrokerAddress":
-    """Read ``room.toml`` and ``ca.pem`` of a room folder.
+def broker_address(folder: Path, workload: "Workload") -> "BrokerAddress":
+    """Read ``room.toml`` of a room folder; the CA is the measured one, or ``ca.pem`` beside it if none was measured.
 
     Raises:
         ConfigurationError: The file is missing or holds anything but ``url``.
@@ -97,7 +99,8 @@ def broker_address(folder: Path) -> "BrokerAddress":
         ) from None
     if values.keys() != {"url"} or not isinstance(values["url"], str):
         raise ConfigurationError(f'{path} must hold url = "https://..." and nothing else', code="room.settings")
-    return BrokerAddress(values["url"], folder / "ca.pem")
+    ca_file = folder / "ca.pem" if workload.broker_ca is None else workload.folder / workload.broker_ca
+    return BrokerAddress(values["url"], ca_file)
 
 
 def find_platform(settings: RoomSettings, workload: "Workload") -> "Platform":

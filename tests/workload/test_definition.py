@@ -29,6 +29,7 @@ def test_reads_every_field(read: Read, document: dict[str, Any], folder: Path) -
         keys={"book": "loan/key/book", "model": "loan/key/model"},
         resources=Resources(memory_mib=2048, cpus=2, epc_mib=512, threads=8),
         insecure_host_arguments=False,
+        broker_ca=None,
         folder=folder,
     )
     assert workload.folder == folder
@@ -174,6 +175,8 @@ def test_path_limit_counts_bytes(read: Read, document: dict[str, Any]) -> None:
         ("resources", {"threads": 4097}, "resources.threads"),
         ("insecure_host_arguments", "yes", "insecure_host_arguments"),
         ("insecure_host_arguments", 1, "insecure_host_arguments"),
+        ("broker_ca", "unmeasured-ca.pem", "broker_ca"),
+        ("broker_ca", 1, "broker_ca"),
     ],
 )
 def test_refuses_field(read: Read, document: dict[str, Any], field: str, value: Any, where: str) -> None:

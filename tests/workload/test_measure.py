@@ -122,6 +122,7 @@ CHANGES: list[dict[str, Any]] = [
     {"resources": {"memory": "2GiB", "cpus": 3, "epc": "512MiB", "threads": 8}},
     {"resources": {"memory": "2GiB", "cpus": 2, "epc": "513MiB", "threads": 8}},
     {"insecure_host_arguments": True},
+    {"broker_ca": "train.py"},
 ]
 
 

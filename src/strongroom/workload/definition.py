@@ -80,6 +80,8 @@ class Workload:
         keys: Alias to ``repository/type/tag`` at the broker.
         resources: What it needs to run.
         insecure_host_arguments: Whether whoever starts it may append arguments, which are not measured.
+        broker_ca: The one of `trusted_files` that holds the CA certificate of its broker, so that whoever starts the
+            workload can't give it another broker and other keys; None: the starter says which broker.
         folder: Absolute folder of the definition file; not part of what is measured.
     """
 
@@ -94,6 +96,7 @@ class Workload:
     keys: Mapping[str, str]
     resources: Resources
     insecure_host_arguments: bool
+    broker_ca: str | None
     folder: Path = field(compare=False)
 
     def mount_for(self, path: str) -> Mount:
@@ -200,6 +203,7 @@ def _workload(document: Table, folder: Path) -> Workload:
         keys=keys,
         resources=_resources(document.table("resources")),
         insecure_host_arguments=document.flag("insecure_host_arguments", default=False),
+        broker_ca=_broker_ca(document, trusted),
         folder=folder,
     )
     document.finish()
@@ -214,6 +218,13 @@ def _command(document: Table) -> tuple[str, ...]:
     if not command or not command[0]:
         refuse_field("command", "must start with a program", hint='for example ["python3", "train.py"]')
     return tuple(command)
+
+
+def _broker_ca(document: Table, trusted: list[str]) -> str | None:
+    path = document.text("broker_ca", default="")
+    if path and path not in trusted:
+        refuse_field("broker_ca", "must be one of trusted_files: what is not measured can be exchanged")
+    return path or None
 
 
 def _trusted(item: str) -> str:

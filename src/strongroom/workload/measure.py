@@ -73,6 +73,7 @@ def definition(workload: Workload) -> JsonValue:
             "threads": resources.threads,
         },
         "insecure_host_arguments": workload.insecure_host_arguments,
+        "broker_ca": workload.broker_ca,
     }
 
 
