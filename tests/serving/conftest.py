@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -118,6 +119,10 @@ def booster() -> Any:
 @pytest.fixture
 def models(tmp_path: Path, booster: Any) -> Path:
     """A plain folder with an XGBoost model ``tabular`` and an identity model ``echo``."""
+    return _write_models(tmp_path, booster)
+
+
+def _write_models(tmp_path: Path, booster: Any) -> Path:
     for name in ("tabular/1", "echo/1"):
         (tmp_path / name).mkdir(parents=True)
     booster.save_model(tmp_path / "tabular/1/model.ubj")
@@ -149,9 +154,9 @@ class Served:
     ) -> tuple[int, Any, Mapping[str, str]]:
         """Status, parsed JSON (or bytes) and headers."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data=data, method=method, headers=dict(headers or {}))  # noqa: S310
+        request = urllib.request.Request(self.base + path, data=data, method=method, headers=dict(headers or {}))
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 status, raw, given = answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             with error:
@@ -166,6 +171,20 @@ class Served:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Served]]:
     """Start servers that are drained at the end of the test."""
+    with _servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, booster: Any) -> Iterator[Served]:
+    """One server with ``tabular`` and ``echo`` for all tests of a file that only ask it."""
+    with _servers() as start:
+        folder = _write_models(tmp_path_factory.mktemp("models"), booster)
+        yield start(["tabular", "echo"], folder, metrics_path="/monitoring/prometheus/metrics")
+
+
+@contextmanager
+def _servers() -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def start(
@@ -180,10 +199,12 @@ def serve() -> Iterator[Callable[..., Served]]:
         server.start()
         return served
 
-    yield start
-    for served in started:
-        served.channel.close()
-        served.server.drain()
+    try:
+        yield start
+    finally:
+        for served in started:
+            served.channel.close()
+            served.server.drain()
 
 
 def _varint(number: int) -> bytes:

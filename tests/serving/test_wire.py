@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from strongroom.serving.tensors.tensor_proto import decode_tensor, fill_tensor
-from strongroom.serving.wire import inference_v2, tensorflow as wire
+from strongroom.serving.wire import inference_v2
+from strongroom.serving.wire import tensorflow as wire
 
 Pb = Callable[..., bytes]
 

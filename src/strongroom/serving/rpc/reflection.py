@@ -77,7 +77,7 @@ def _files(kind: str | None, request: Any) -> list[bytes]:
     if kind == "file_by_filename":
         first = pool.FindFileByName(request.file_by_filename)
     elif kind == "file_containing_symbol":
-        first = pool.FindFileContainingSymbol(request.file_containing_symbol)
+        first = _file_of(pool, request.file_containing_symbol)
     else:
         raise KeyError
     found: dict[str, FileDescriptor] = {}
@@ -88,3 +88,16 @@ def _files(kind: str | None, request: Any) -> list[bytes]:
             found[file.name] = file
             waiting.extend(file.dependencies)
     return [file.serialized_pb for file in found.values()]
+
+
+def _file_of(pool: Any, symbol: str) -> Any:
+    """The file of a message, an enum, a service, or of a service's method, which the pool doesn't know by itself.
+
+    Raises:
+        KeyError: No such symbol.
+    """
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        service, _, method = symbol.rpartition(".")
+        return pool.FindServiceByName(service).methods_by_name[method].containing_service.file
