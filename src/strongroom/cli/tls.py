@@ -67,7 +67,7 @@ def two_way(
     _make(names, out, client)
 
 
-@app.command(epilog=EPILOG)
+@app.command(help="Print what an ssl.cfg says, without the private key.", epilog=EPILOG)
 def show(
     file: Annotated[Path, typer.Argument(metavar="ssl.cfg", help="The file.", show_default=False)],
     as_json: Json = False,

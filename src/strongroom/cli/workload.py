@@ -43,16 +43,35 @@ def init(
     _say(f"wrote {path}; next: strongroom workload measure {path}")
 
 
-@app.command(epilog="Example: strongroom workload measure loan-train.toml --files")
+@app.command(
+    help="Print the simulated measurement: one changed byte of code or definition gives another one. With "
+    "--sigstruct: how SGX measures the enclave that was signed, and by whom.",
+    epilog="Example: strongroom workload measure loan-train.toml --files; "
+    "strongroom workload measure --sigstruct app.sig --json",
+)
 def measure(
-    file: File,
+    file: Annotated[Path | None, typer.Argument(help="The workload's TOML file.", show_default=False)] = None,
     as_json: Json = False,
     files: Annotated[bool, typer.Option("--files", help="Also print the digest of every trusted file.")] = False,
+    sigstruct: Annotated[
+        Path | None, typer.Option("--sigstruct", metavar="FILE.sig", help="Verify and print a signed enclave instead.")
+    ] = None,
 ) -> None:
-    """Print the simulated measurement: one changed byte of code or definition gives another one."""
+    """Print the simulated measurement, or what a SIGSTRUCT says after its signature was verified.
+
+    Raises:
+        ConfigurationError: A file can't be read, or the enclave was signed for another product or version.
+    """
     from strongroom.workload import load_workload
     from strongroom.workload import measure as measure_workload
 
+    if sigstruct is not None:
+        from strongroom.cli.signed_enclave import describe_signature
+
+        _print_values(describe_signature(sigstruct, load_workload(file) if file else None), as_json=as_json)
+        return
+    if file is None:
+        raise ConfigurationError("which workload? name its TOML file", code="workload.file", hint="or --sigstruct FILE")
     workload = load_workload(file)
     measurement = measure_workload(workload)
     digests = {name: digest.hex() for name, digest in measurement.files.items()}
@@ -65,12 +84,8 @@ def measure(
         "isv_svn": workload.security_version,
         "file_count": len(digests),
     }
-    if as_json:
-        _print_json({**values, "files": digests} if files else values)
-        return
-    for name, value in values.items():
-        print(f"{name:<16} {str(value).lower() if isinstance(value, bool) else value}")  # noqa: T201
-    if files:
+    _print_values({**values, "files": digests} if files and as_json else values, as_json=as_json)
+    if files and not as_json:
         for name, digest in digests.items():
             print(f"{digest}  {_printable(name)}")  # noqa: T201
 
@@ -148,6 +163,14 @@ def _write(path: Path, text: str, *, force: bool) -> None:
 
 def _print_json(value: "JsonValue") -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
+
+
+def _print_values(values: "dict[str, JsonValue]", *, as_json: bool) -> None:
+    if as_json:
+        _print_json(values)
+        return
+    for name, value in values.items():
+        print(f"{name:<16} {str(value).lower() if isinstance(value, bool) else value}")  # noqa: T201
 
 
 def _say(text: str) -> None:
