@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MARKER: Final = ".strongroom-demo"
 JOBS: Final = ("process", "train", "evaluate", "predict")
 KEYS: Final = ("book", "processed", "model", "results")
+COMMANDS: Final = 21  # for the progress bar
 SAMPLE_ROWS: Final = 32_000
 APPLICANTS: Final = 1_000
 # What loan data looks like in the clear; none of it may be found in the storage.
@@ -51,8 +52,9 @@ def demo(
     if data is not None and not data.is_file():
         raise ConfigurationError(f"no such file: {data}", code="demo.data")
     out = _fresh_folder(out)
-    book, applicants = _owner_files(Stage(out), data)
-    with _broker(out) as stage:
+    stage = Stage(out)
+    with stage.commands(COMMANDS), _broker(stage):
+        book, applicants = _owner_files(stage, data)
         _make_keys_and_seal(stage, book, applicants)
         _authorize(stage)
         _run_jobs(stage)
@@ -91,10 +93,8 @@ def _owner_files(stage: "Stage", data: Path | None) -> tuple[Path, Path]:
 
 
 @contextmanager
-def _broker(out: Path) -> Iterator["Stage"]:
-    from strongroom.cli.stage import Stage
-
-    stage = Stage(out)
+def _broker(stage: "Stage") -> Iterator[None]:
+    out = stage.out
     machine, broker = str(out / "simulated-machine"), str(out / "broker")
     stage.title("A simulated machine with a TEE, and a key broker that trusts it (by name)")
     stage.run("platform", "simulate", machine)
@@ -108,7 +108,7 @@ def _broker(out: Path) -> Iterator["Stage"]:
             "STRONGROOM_PLATFORM": "simulated",
             "STRONGROOM_SIMULATED_MACHINE": machine,
         }
-        yield stage
+        yield
 
 
 def _free_port() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from strongroom.errors import StrongroomError, UnavailableError
 
@@ -35,10 +36,28 @@ class Stage:
         default_factory=lambda: {name: os.environ[name] for name in INHERITED if name in os.environ}
     )
     _console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, markup=False))
+    _progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
 
     def say(self, text: str) -> None:
-        """Print to stderr."""
-        self._console.print(text, soft_wrap=True)
+        """Print to stderr, above the progress bar."""
+        self._progress.console.print(text, soft_wrap=True)
+
+    @contextmanager
+    def commands(self, total: int) -> Iterator[None]:
+        """Show a progress bar over so many commands, on a terminal.
+
+        Yields:
+            Nothing.
+        """
+        self._progress.add_task("", total=total)
+        with self._progress:
+            yield
 
     def title(self, text: str) -> None:
         """Announce a step."""
@@ -63,8 +82,9 @@ class Stage:
         """
         shown = "$ strongroom " + shlex.join(arguments).replace(f"{self.out}/", "")
         started = time.monotonic()
-        with self._console.status(shown):
-            done = subprocess.run(_command(arguments), env=self.environment, capture_output=True, check=False)
+        self._describe(" ".join(arguments[:2]))
+        done = subprocess.run(_command(arguments), env=self.environment, capture_output=True, check=False)
+        self._describe("", advance=1)
         self.say(f"   {shown}   [{time.monotonic() - started:.1f} s]")
         if done.returncode != expect:
             self.say(done.stderr.decode(errors="replace"))
@@ -75,6 +95,10 @@ class Stage:
             for line in done.stderr.decode(errors="replace").splitlines():
                 self.say(f"     {line}")
         return done.stdout
+
+    def _describe(self, text: str, advance: int = 0) -> None:
+        for task in self._progress.task_ids:
+            self._progress.update(task, description=text, advance=advance)
 
     @contextmanager
     def serving(self, *arguments: str, ready_file: Path) -> Iterator[str]:
