@@ -1,6 +1,7 @@
 """Fixtures of the model server's tests: small models, servers on free ports, an independent protobuf encoder."""
 
 import io
+import ipaddress
 import json
 import struct
 import threading
@@ -9,12 +10,17 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from strongroom.errors import UnavailableError
 from strongroom.serving.engines import DEFAULT_SIGNATURE, Engine, ModelFiles, Signature, TensorSpec
@@ -231,3 +237,38 @@ def _field(number: int, value: Any) -> bytes:
 def pb() -> Callable[..., bytes]:
     """``pb((1, "name"), (2, 7))``: bytes of a message, from field numbers and values, without any protobuf library."""
     return lambda *fields: b"".join(_field(number, value) for number, value in fields)
+
+
+class Authority:
+    """A certificate authority of the test and certificates from it."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.pem = self._make(self._name, self._key, authority=True).decode()
+
+    def issue(self, name: str) -> tuple[str, str]:
+        """Key and certificate, PEM, for localhost and 127.0.0.1."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._make(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, authority=False)
+        form = serialization.PrivateFormat.PKCS8
+        raw = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return raw.decode(), certificate.decode()
+
+    def _make(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        builder = (
+            x509.CertificateBuilder(self._name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        )
+        if not authority:
+            hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture(scope="session")
+def make_authority() -> Callable[[str], Authority]:
+    return Authority
