@@ -11,9 +11,10 @@ from typing import Final
 
 from joserfc.jwk import ECKey
 
+from strongroom.attestation.roots import TrustRoot
 from strongroom.broker.audit import Entry, StoredAuditLog
 from strongroom.broker.certificates import Issued, issue_server, make_authority
-from strongroom.broker.collateral import install_collateral
+from strongroom.broker.collateral import collateral_name, install_collateral
 from strongroom.broker.folder import PUBLIC_FILE_MODE, BrokerFolder, make_private_folder, write_new
 from strongroom.broker.owner import OwnerKey
 from strongroom.broker.store import Store, settings
@@ -63,12 +64,15 @@ def create_broker(
 
     Raises:
         WouldOverwrite: There is something in the folder.
-        ConfigurationError: A host or address is not one.
+        ConfigurationError: A host or address is not one, or the simulated platform's root is not a root.
         FormatError: The simulated platform's collateral is not collateral.
     """
     files = BrokerFolder(folder)
     if not _is_address(listen):
         raise ConfigurationError(f"not an IP address: {listen}", code="broker.host")
+    if simulated is not None:
+        TrustRoot("simulated", simulated.root_der)
+        collateral_name(simulated.collateral)
     authority = make_authority("Strongroom broker CA", now)
     server = issue_server(authority, (*hosts, *LOOPBACK_HOSTS), now)
     _make_folders(files)

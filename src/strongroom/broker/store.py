@@ -20,7 +20,14 @@ from strongroom.formats.canonical import JsonValue, canonical_json
 from strongroom.keys.root import RootKey
 
 SCHEMA_VERSION: Final = 1
-BUSY_TIMEOUT_MS: Final = 5_000
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit is on the disk when it returns
+    "foreign_keys = ON",
+    "trusted_schema = OFF",
+    "secure_delete = ON",  # a deleted row leaves no bytes in the file
+    "busy_timeout = 5000",
+)
 
 metadata = sa.MetaData()
 
@@ -176,8 +183,7 @@ def _engine(path: Path) -> sa.Engine:
     def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         driver: Any = connection
         driver.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        for pragma in _PRAGMAS:
             driver.execute(f"PRAGMA {pragma}")
-        driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
     return engine

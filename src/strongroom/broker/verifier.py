@@ -180,9 +180,13 @@ class VerifierPool:
         """
         pool = self._pool
         try:
-            return pool.submit(self._work, self._trusted, quote, now).result(timeout=self._timeout_s)
-        except (futures.BrokenExecutor, futures.CancelledError, RuntimeError):
-            # The last two: another thread has just replaced the pool.
+            future = pool.submit(self._work, self._trusted, quote, now)
+        except RuntimeError:  # broken, or another thread is replacing it
+            self._replace(pool)
+            raise UnavailableError("a verifying process died", code="verifier.died") from None
+        try:
+            return future.result(timeout=self._timeout_s)
+        except (futures.BrokenExecutor, futures.CancelledError):
             self._replace(pool)
             raise UnavailableError("a verifying process died", code="verifier.died") from None
         except TimeoutError:
