@@ -16,6 +16,7 @@ from strongroom.serving.http.exchange import Handler
 from strongroom.serving.http.monitoring import Monitoring
 from strongroom.serving.http.server import HttpServer
 from strongroom.serving.http.tensorflow import TensorFlowRest
+from strongroom.serving.http.v2 import InferenceV2Rest
 from strongroom.serving.inference import Inference
 from strongroom.serving.metrics import Metrics
 from strongroom.serving.models.policy import ModelSettings
@@ -25,11 +26,16 @@ from strongroom.serving.rpc.health import Health
 from strongroom.serving.rpc.reflection import Reflection
 from strongroom.serving.rpc.server import RpcLimits, bind, make_server
 from strongroom.serving.rpc.tensorflow import TensorFlowServices
+from strongroom.serving.rpc.v2 import InferenceV2Service
 from strongroom.serving.status import Refused, Status, where
 
 log: Any = structlog.get_logger("strongroom.serving")
-TENSORFLOW_SERVICES: Final = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
-_OWN_SERVICES: Final = ("grpc.health.v1.Health",)
+SERVICES: Final = (
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "inference.GRPCInferenceService",
+)
+_HEALTH: Final = "grpc.health.v1.Health"
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class ModelServer:
         self.metrics = Metrics()
         self.repository = Repository(storage, makers, drain_timeout_s=options.drain_s)
         self.inference = Inference(self.repository, self.metrics)
-        self.health = Health(self.repository, TENSORFLOW_SERVICES)
+        self.health = Health(self.repository, SERVICES)
         self.metrics.gauge("ready", lambda: float(self.health.ready))
         self._grpc, self.grpc_port = self._make_grpc(tls)
         self._http = self._make_http(tls)
@@ -95,9 +101,11 @@ class ModelServer:
     def _make_grpc(self, tls: Tls | None) -> tuple[Any, int | None]:
         if self._options.grpc_port is None:
             return None, None
-        reflection = Reflection((*TENSORFLOW_SERVICES, *_OWN_SERVICES))
-        services = TensorFlowServices(self.inference, self._reload, self.metrics)
-        server = make_server([*services.handlers(), *self.health.handlers(), *reflection.handlers()], self._options.rpc)
+        reflection = Reflection((*SERVICES, _HEALTH))
+        tensorflow = TensorFlowServices(self.inference, self._reload, self.metrics)
+        v2 = InferenceV2Service(self.inference, self.health, self.metrics)
+        services = (tensorflow, v2, self.health, reflection)
+        server = make_server([handler for service in services for handler in service.handlers()], self._options.rpc)
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         credentials = None if tls is None else tls.grpc_credentials()
         return server, bind(server, f"{host}:{self._options.grpc_port}", credentials)
@@ -108,6 +116,7 @@ class ModelServer:
         handlers: list[Handler] = [
             Monitoring(self.metrics, lambda: self.health.ready, self._options.metrics_path),
             TensorFlowRest(self.inference),
+            InferenceV2Rest(self.inference, self.health),
         ]
         app = App(handlers, self._options.http, self.metrics)
         context = None if tls is None else tls.context()

@@ -56,8 +56,7 @@ class TensorFlowRest:
 
     def _chosen(self, request: Request, match: re.Match[str]) -> Chosen:
         name = unquote(match[1])
-        if self._inference.repository.knows(name):
-            request.model = name
+        request.model = self._inference.repository.known(name)
         return Chosen(name, int(match[2]) if match[2] else None, unquote(match[3] or ""))
 
     def _ask(self, request: Request, chosen: Chosen, method: str) -> Response:

@@ -155,6 +155,10 @@ class Repository:
         """Whether a model of this name is configured."""
         return name in self._models
 
+    def known(self, name: str) -> str:
+        """The name, if it is a configured model's, else empty: strangers' words do not become metrics."""
+        return name if name in self._models else ""
+
     def names(self) -> list[str]:
         """Names of the configured models."""
         return sorted(self._models)

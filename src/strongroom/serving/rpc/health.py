@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import grpc
 
-from strongroom.serving.models.repository import Repository
+from strongroom.serving.models.repository import Chosen, Repository
 from strongroom.serving.rpc.calls import Call, unary
-from strongroom.serving.status import ModelNotFound
+from strongroom.serving.status import ModelNotFound, Refused
 from strongroom.serving.wire.grpc_services import HealthCheckRequest, HealthCheckResponse
 
 SERVING: Final = 1
@@ -40,6 +40,14 @@ class Health:
     def ready(self) -> bool:
         """Whether requests should be sent here."""
         return not self._draining and self._repository.ready()
+
+    def model_ready(self, chosen: Chosen) -> bool:
+        """Whether one model, or one version of it, answers."""
+        try:
+            self._repository.find(chosen)
+        except Refused:
+            return False
+        return not self._draining
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a gRPC server is given."""

@@ -71,8 +71,7 @@ class TensorFlowServices:
 
     def _chosen(self, spec: Any, call: Call) -> Chosen:
         chosen = chosen_from_spec(spec)
-        if self._inference.repository.knows(chosen.name):
-            call.model = chosen.name
+        call.model = self._inference.repository.known(chosen.name)
         return chosen
 
     def _predict(self, request: Any, call: Call) -> Any:

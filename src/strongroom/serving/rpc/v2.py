@@ -1,0 +1,113 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol V2 over gRPC."""
+
+from typing import Any
+
+import grpc
+
+from strongroom import __version__
+from strongroom.serving.inference import Answer, Inference
+from strongroom.serving.metrics import Metrics
+from strongroom.serving.rpc.calls import Call, UseCase, unary
+from strongroom.serving.rpc.health import Health
+from strongroom.serving.status import InvalidRequest
+from strongroom.serving.tensors.dtypes import Array, dtype_of
+from strongroom.serving.tensors.v2 import fill_contents, from_contents, from_raw, to_raw
+from strongroom.serving.v2 import SERVER_NAME, chosen_version, model_metadata, signature_parameter
+from strongroom.serving.wire import inference_v2 as wire
+
+SERVICE = "inference.GRPCInferenceService"
+
+
+class InferenceV2Service:
+    """The methods of the service.
+
+    Args:
+        inference: The use cases.
+        health: Says what is ready.
+        metrics: Where calls are counted.
+    """
+
+    def __init__(self, inference: Inference, health: Health, metrics: Metrics) -> None:
+        self._inference = inference
+        self._health = health
+        self._metrics = metrics
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a gRPC server is given."""
+        uncounted: dict[str, tuple[Any, UseCase]] = {
+            "ServerLive": (wire.ServerLiveRequest, lambda _, __: wire.ServerLiveResponse(live=True)),
+            "ServerReady": (
+                wire.ServerReadyRequest,
+                lambda _, __: wire.ServerReadyResponse(ready=self._health.ready),
+            ),
+            "ServerMetadata": (
+                wire.ServerMetadataRequest,
+                lambda _, __: wire.ServerMetadataResponse(name=SERVER_NAME, version=__version__),
+            ),
+            "ModelReady": (wire.ModelReadyRequest, self._model_ready),
+        }
+        methods = {name: unary(name, request, use, None) for name, (request, use) in uncounted.items()}
+        methods["ModelMetadata"] = unary("ModelMetadata", wire.ModelMetadataRequest, self._metadata, self._metrics)
+        methods["ModelInfer"] = unary("ModelInfer", wire.ModelInferRequest, self._infer, self._metrics)
+        return [grpc.method_handlers_generic_handler(SERVICE, methods)]
+
+    def _model_ready(self, request: Any, call: Call) -> Any:
+        del call
+        chosen = chosen_version(request.name, request.version)
+        return wire.ModelReadyResponse(ready=self._health.model_ready(chosen))
+
+    def _metadata(self, request: Any, call: Call) -> Any:
+        chosen = chosen_version(request.name, request.version)
+        call.model = self._inference.repository.known(chosen.name)
+        found = model_metadata(self._inference.repository, chosen)
+        response = wire.ModelMetadataResponse(name=found.name, versions=found.versions, platform=found.platform)
+        for side, tensors in ((response.inputs, found.inputs), (response.outputs, found.outputs)):
+            for tensor in tensors:
+                side.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        return response
+
+    def _infer(self, request: Any, call: Call) -> Any:
+        chosen = chosen_version(request.model_name, request.model_version)
+        call.model = self._inference.repository.known(chosen.name)
+        parameters = {
+            name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+            for name, value in request.parameters.items()
+        }
+        answer = self._inference.predict(
+            chosen,
+            signature_parameter(parameters),
+            _inputs(request),
+            tuple(output.name for output in request.outputs),
+            call.deadline,
+        )
+        return _response(answer, request.id, raw=bool(request.raw_input_contents))
+
+
+def _inputs(request: Any) -> dict[str, Array]:
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidRequest(f"{len(raw)} raw contents for {len(request.inputs)} inputs")
+    arrays: dict[str, Array] = {}
+    for position, tensor in enumerate(request.inputs):
+        if tensor.name in arrays:
+            raise InvalidRequest(f"the input {tensor.name[:200]!r} is given twice")
+        if raw and tensor.HasField("contents"):
+            raise InvalidRequest("an input has both raw and typed contents")
+        if raw:
+            arrays[tensor.name] = from_raw(tensor.datatype, tensor.shape, raw[position])
+        else:
+            arrays[tensor.name] = from_contents(tensor.datatype, tensor.shape, tensor.contents)
+    return arrays
+
+
+def _response(answer: Answer, request_id: str, *, raw: bool) -> Any:
+    """Answers come the way the inputs came; a type that can only travel raw makes all of them raw."""
+    raw = raw or any(dtype_of(array).v2_field is None for array in answer.outputs.values())
+    response = wire.ModelInferResponse(model_name=answer.model, model_version=str(answer.version), id=request_id)
+    for name, array in answer.outputs.items():
+        output = response.outputs.add(name=name, datatype=dtype_of(array).v2, shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(to_raw(array))
+        else:
+            fill_contents(output.contents, array)
+    return response
