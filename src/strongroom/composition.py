@@ -110,7 +110,30 @@ def find_platform(settings: RoomSettings, workload: "Workload") -> "Platform":
         ConfigurationError: No hardware is here and the simulated platform was not asked for by name.
     """
     if settings.platform == "simulated":
-        return _simulated(settings, workload)
+        return _simulated(settings.simulated_machine, workload)
+    return _hardware()
+
+
+def platform_for(workload: Path | None, simulated_machine: Path | None) -> "Platform":
+    """The platform of a command that is given its options by hand.
+
+    Args:
+        workload: Definition whose measurement a simulated machine speaks about.
+        simulated_machine: Folder of a simulated machine; None: the hardware this process runs on.
+
+    Raises:
+        ConfigurationError: No hardware is here; or a file is wrong, or only one of the two is named.
+    """
+    from strongroom.workload import load_workload
+
+    if simulated_machine is None:
+        return _hardware()
+    if workload is None:
+        raise ConfigurationError("a simulated machine needs a workload to speak about", code="platform.workload")
+    return _simulated(simulated_machine, load_workload(workload))
+
+
+def _hardware() -> "Platform":
     from strongroom.platforms.detect import detect
 
     platform = detect()
@@ -123,18 +146,18 @@ def find_platform(settings: RoomSettings, workload: "Workload") -> "Platform":
     )
 
 
-def _simulated(settings: RoomSettings, workload: "Workload") -> "Platform":
+def _simulated(machine: Path | None, workload: "Workload") -> "Platform":
     from strongroom.platforms.simulated import SimulatedMachine
     from strongroom.workload import measure
 
-    if settings.simulated_machine is None:
+    if machine is None:
         raise ConfigurationError(
             "STRONGROOM_SIMULATED_MACHINE is not set",
             code="platform.simulated_machine",
             hint="`strongroom platform simulate FOLDER` makes one",
         )
     print(f"warning: {SIMULATED_WARNING}", file=sys.stderr)  # noqa: T201
-    return SimulatedMachine.load(settings.simulated_machine).platform(
+    return SimulatedMachine.load(machine).platform(
         mr_enclave=measure(workload).mr_enclave,
         isv_prod_id=workload.product_id,
         isv_svn=workload.security_version,

@@ -13,7 +13,7 @@ from strongroom.cli.owner import Json, Owner, owner_client, put, say
 from strongroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from strongroom.attestation.policy import AcceptedAdvisory, Measurement
+    from strongroom.attestation.policy import AcceptedAdvisory, AppraisalPolicy, Measurement
     from strongroom.broker.grants import Grant
     from strongroom.workload import Workload
 
@@ -69,6 +69,13 @@ def authorize(
     min_tcb_eval: Annotated[
         int | None, typer.Option("--min-tcb-eval", min=0, help="Smallest TCB evaluation data number.")
     ] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option("--policy", metavar="POLICY.toml", help="This policy, in place of the options above.")
+    ] = None,
+    provision: Annotated[
+        str | None,
+        typer.Option("--provision", metavar="KEY", help="The key that clients of Gramine's secret provisioning get."),
+    ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="DATE", help="The grant's last day (UTC); else until revoked.")
     ] = None,
@@ -91,16 +98,27 @@ def authorize(
 
     loaded = load_workload(workload)
     statuses = tcb_status or [TcbStatusChoice.UP_TO_DATE]
-    policy = AppraisalPolicy(
-        measurements=_measurements(loaded, mr_enclave or [], mr_signer, accept_simulated=accept_simulated),
-        tees=frozenset({"sgx"}),
-        tcb_statuses=frozenset(status.value for status in statuses),
-        advisories=tuple(_advisory(text) for text in accept_advisory or []),
-        min_tcb_eval_data_number=ANY if min_tcb_eval is None else min_tcb_eval,
-        accept_simulated=accept_simulated,
+    described = (mr_enclave, mr_signer, accept_simulated, tcb_status, accept_advisory, min_tcb_eval)
+    policy = (
+        _policy_from_file(policy_file, described)
+        if policy_file
+        else AppraisalPolicy(
+            measurements=_measurements(loaded, mr_enclave or [], mr_signer, accept_simulated=accept_simulated),
+            tees=frozenset({"sgx"}),
+            tcb_statuses=frozenset(status.value for status in statuses),
+            advisories=tuple(_advisory(text) for text in accept_advisory or []),
+            min_tcb_eval_data_number=ANY if min_tcb_eval is None else min_tcb_eval,
+            accept_simulated=accept_simulated,
+        )
     )
     keys = tuple(sorted({ResourcePath.parse(path) for path in loaded.keys.values()}, key=str))
-    grant = Grant(name=loaded.name, policy=policy, keys=keys, not_after=_end(until) if until else None)
+    grant = Grant(
+        name=loaded.name,
+        policy=policy,
+        keys=keys,
+        not_after=_end(until) if until else None,
+        provision=ResourcePath.parse(provision) if provision else None,
+    )
     if not dry_run:
         with owner_client(owner) as client:
             client.add_grant(grant, replace=replace)
@@ -118,6 +136,16 @@ def revoke(
     with owner_client(owner) as client:
         client.revoke(name)
     say(f"revoked {name}")
+
+
+def _policy_from_file(file: Path, described: tuple[object, ...]) -> "AppraisalPolicy":
+    from strongroom.cli.policy_file import load_policy
+
+    if any(value is not None and value is not False for value in described):
+        raise ConfigurationError(
+            "--policy takes the place of the options that describe one", code="authorize.policy", hint="use either"
+        )
+    return load_policy(file)
 
 
 def _measurements(

@@ -1,0 +1,68 @@
+"""Appraisal policies as TOML files."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from strongroom.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from strongroom.attestation.policy import AppraisalPolicy
+
+MAX_POLICY_BYTES: Final = 256 * 1024
+
+
+def load_policy(path: Path) -> "AppraisalPolicy":
+    """Reads a policy.
+
+    Args:
+        path: TOML, at most 256 KiB.
+
+    Returns:
+        The policy, complete.
+
+    Raises:
+        ConfigurationError: The file can't be read or is not TOML, or an expectation is not set (``policy.*``).
+        FormatError: A member is unknown or malformed (``policy.malformed``).
+    """
+    from strongroom.attestation.policy import AppraisalPolicy
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", code="policy.file") from None
+    if len(raw) > MAX_POLICY_BYTES:
+        raise ConfigurationError(f"{path} is longer than {MAX_POLICY_BYTES} bytes", code="policy.file")
+    try:
+        document = tomllib.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {type(error).__name__}", code="policy.file") from None
+    return AppraisalPolicy.from_json(document)
+
+
+def render_policy(policy: "AppraisalPolicy", comments: Sequence[str] = ()) -> str:
+    """Writes a policy as TOML; `load_policy` reads it back.
+
+    Args:
+        policy: What to write.
+        comments: Lines above it.
+    """
+    values = policy.to_json()
+    lines = [f"# {line}" for comment in comments for line in comment.splitlines()]
+    tables: list[str] = []
+    for name, value in values.items():
+        if name == "measurements" and isinstance(value, list):
+            for measurement in value:
+                tables += [
+                    "",
+                    "[[measurements]]",
+                    *(f"{key} = {json.dumps(item)}" for key, item in measurement.items()),
+                ]
+        elif isinstance(value, dict):
+            tables += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(item)}" for key, item in value.items())]
+        else:
+            lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
