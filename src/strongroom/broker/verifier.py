@@ -5,6 +5,8 @@ hangs on a hostile quote takes nothing else with it.
 """
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -149,7 +151,7 @@ class VerifierPool:
         self._pool = self._start()
 
     def _start(self) -> futures.ProcessPoolExecutor:
-        return futures.ProcessPoolExecutor(self._processes, self._context, initializer=_ignore_interrupts)
+        return futures.ProcessPoolExecutor(self._processes, self._context, initializer=_begin)
 
     def warm_up(self) -> None:
         """Start the processes now instead of at the first quote.
@@ -213,9 +215,19 @@ def _stop(pool: futures.ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
+    """What a verifying process does first."""
     # Ctrl-C goes to every process of the terminal; the broker itself decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_broker, daemon=True).start()
+
+
+def _end_with_the_broker() -> None:
+    """A broker that was killed can't stop us; without this we would wait for work for ever."""
+    broker = multiprocessing.parent_process()
+    if broker is not None:
+        multiprocessing.connection.wait([broker.sentinel])
+    os._exit(1)
 
 
 def _ready() -> None:
