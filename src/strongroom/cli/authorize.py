@@ -1,6 +1,7 @@
 """`strongroom authorize` and `strongroom revoke`: which workload may have which keys."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from pathlib import Path
@@ -43,6 +44,18 @@ class TcbStatusChoice(StrEnum):
     OUT_OF_DATE_CONFIGURATION = "OutOfDateConfigurationNeeded"
     TD_RELAUNCH = "TDRelaunchAdvised"
     TD_RELAUNCH_CONFIGURATION = "TDRelaunchAdvisedConfigurationNeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A policy as the options describe it."""
+
+    mr_enclave: list[str] | None = None
+    mr_signer: str | None = None
+    accept_simulated: bool = False
+    tcb_status: list[TcbStatusChoice] | None = None
+    accept_advisory: list[str] | None = None
+    min_tcb_eval: int | None = None
 
 
 @authorize_app.command(help="Grant a workload the keys it names, pinned to its measurement.", epilog=EXAMPLES)
@@ -91,26 +104,13 @@ def authorize(
         WouldOverwrite: The workload has a grant already.
         StrongroomError: The broker does not answer, or refuses.
     """
-    from strongroom.attestation.policy import ANY, AppraisalPolicy
     from strongroom.broker.grants import Grant
     from strongroom.formats.kbs import ResourcePath
     from strongroom.workload import load_workload
 
     loaded = load_workload(workload)
-    statuses = tcb_status or [TcbStatusChoice.UP_TO_DATE]
-    described = (mr_enclave, mr_signer, accept_simulated, tcb_status, accept_advisory, min_tcb_eval)
-    policy = (
-        _policy_from_file(policy_file, described)
-        if policy_file
-        else AppraisalPolicy(
-            measurements=_measurements(loaded, mr_enclave or [], mr_signer, accept_simulated=accept_simulated),
-            tees=frozenset({"sgx"}),
-            tcb_statuses=frozenset(status.value for status in statuses),
-            advisories=tuple(_advisory(text) for text in accept_advisory or []),
-            min_tcb_eval_data_number=ANY if min_tcb_eval is None else min_tcb_eval,
-            accept_simulated=accept_simulated,
-        )
-    )
+    described = Described(mr_enclave, mr_signer, accept_simulated, tcb_status, accept_advisory, min_tcb_eval)
+    policy = _policy_from_file(policy_file, described) if policy_file else _policy(loaded, described)
     keys = tuple(sorted({ResourcePath.parse(path) for path in loaded.keys.values()}, key=str))
     grant = Grant(
         name=loaded.name,
@@ -138,14 +138,31 @@ def revoke(
     say(f"revoked {name}")
 
 
-def _policy_from_file(file: Path, described: tuple[object, ...]) -> "AppraisalPolicy":
+def _policy_from_file(file: Path, described: Described) -> "AppraisalPolicy":
     from strongroom.cli.policy_file import load_policy
 
-    if any(value is not None and value is not False for value in described):
+    if described != Described():
         raise ConfigurationError(
             "--policy takes the place of the options that describe one", code="authorize.policy", hint="use either"
         )
     return load_policy(file)
+
+
+def _policy(workload: "Workload", described: Described) -> "AppraisalPolicy":
+    from strongroom.attestation.policy import ANY, AppraisalPolicy
+
+    statuses = described.tcb_status or [TcbStatusChoice.UP_TO_DATE]
+    simulated = described.accept_simulated
+    return AppraisalPolicy(
+        measurements=_measurements(
+            workload, described.mr_enclave or [], described.mr_signer, accept_simulated=simulated
+        ),
+        tees=frozenset({"sgx"}),
+        tcb_statuses=frozenset(status.value for status in statuses),
+        advisories=tuple(_advisory(text) for text in described.accept_advisory or []),
+        min_tcb_eval_data_number=ANY if described.min_tcb_eval is None else described.min_tcb_eval,
+        accept_simulated=simulated,
+    )
 
 
 def _measurements(
