@@ -11,8 +11,8 @@ import pyarrow.csv as pa_csv
 from strongroom.errors import ConfigurationError
 from strongroom.loan.book import LoanBook
 from strongroom.loan.bundle import Bundle
+from strongroom.loan.engine import quick_scorer
 
-CHUNK_ROWS: Final = 250_000
 DEFAULT_THRESHOLD: Final = 0.5
 
 
@@ -60,11 +60,7 @@ def predict_book(bundle: Bundle, book: LoanBook) -> npt.NDArray[np.float32]:
         bundle: The model.
         book: Rows; a target is not looked at.
     """
-    parts = [
-        bundle.booster.inplace_predict(bundle.preprocessor.transform(book.between(start, start + CHUNK_ROWS)))
-        for start in range(0, len(book), CHUNK_ROWS)
-    ]
-    return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0], np.float32)
+    return quick_scorer(bundle, len(book)).score(book)
 
 
 def write_predictions(predictions: Predictions, sink: BinaryIO) -> None:
