@@ -61,7 +61,14 @@ def test_refuses_a_flipped_bit_in_each_member(member: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [None, [], "x", {}, {"protected": "x"}, dict.fromkeys(("protected", "encrypted_key", "iv", "ciphertext", "tag"), 1)],
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"protected": "x"},
+        dict.fromkeys(("protected", "encrypted_key", "iv", "ciphertext", "tag"), 1),
+    ],
 )
 def test_refuses_what_is_not_a_flattened_jwe(bad: object) -> None:
     with pytest.raises(FormatError):
