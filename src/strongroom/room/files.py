@@ -85,7 +85,12 @@ def open_sealed(
 
 
 def create_sealed(
-    path: str | os.PathLike[str], key: bytes, *, sealed_path: str | None = None, overwrite: bool = False
+    path: str | os.PathLike[str],
+    key: bytes,
+    *,
+    sealed_path: str | None = None,
+    overwrite: bool = False,
+    durable: bool = True,
 ) -> SealedWriter:
     """Create a sealed file, written front to back, of any length.
 
@@ -94,6 +99,7 @@ def create_sealed(
         key: The wrap key, exactly 16 bytes.
         sealed_path: The path to bind to, normalised; by default `path`, where a relative path stays relative.
         overwrite: Whether an existing file may be replaced.
+        durable: Wait until the file is on the disk; without it a power failure may take the file back, whole.
 
     Returns:
         A binary file to write to; use it as a context manager.
@@ -105,7 +111,7 @@ def create_sealed(
     """
     _check_key(key)
     bound_to = file_path(os.fspath(path) if sealed_path is None else sealed_path)
-    return SealedWriter(NewFile(path, overwrite=overwrite), key, bound_to)
+    return SealedWriter(NewFile(path, overwrite=overwrite, durable=durable), key, bound_to)
 
 
 def verify_all(

@@ -18,6 +18,7 @@ class NewFile:
     Args:
         path: The final name.
         overwrite: Whether a file of that name may be replaced.
+        durable: Wait until the content is on the disk, so that it survives a power failure too.
 
     Raises:
         ConfigurationError: If the path is wrong or not permitted.
@@ -28,9 +29,10 @@ class NewFile:
     fd = -1
     _temporary: Path | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, durable: bool = True) -> None:
         self.path = Path(path)
         self.overwrite = overwrite
+        self.durable = durable
         with file_errors(self.path):
             if self.path.is_dir() or os.fspath(path).endswith("/"):
                 raise IsADirectoryError
@@ -65,14 +67,15 @@ class NewFile:
             return os.pread(self.fd, size, offset)
 
     def finish(self) -> None:
-        """Bring the content to the disk and close it; the name does not exist yet.
+        """Bring the content to the disk, if it is to be durable, and close it; the name does not exist yet.
 
         Raises:
             ConfigurationError: If the system refuses.
             UnavailableError: If the disk is full or fails.
         """
         with file_errors(self.path):
-            os.fsync(self.fd)
+            if self.durable:
+                os.fsync(self.fd)
             os.close(self.fd)
         self.fd = -1
 
@@ -103,6 +106,8 @@ class NewFile:
             temporary.replace(self.path)
         else:
             self._put_in_place_as_new(temporary)
+        if not self.durable:
+            return
         # The folder's entry reaches the disk too; some file systems and Gramine can't do that, and need not.
         with suppress(OSError):
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

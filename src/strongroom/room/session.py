@@ -73,12 +73,13 @@ class Room:
         mounted = _relative(path)
         return open_sealed(self._storage / mounted, self.key(self._workload.key_for(mounted)), sealed_path=mounted)
 
-    def create(self, path: str, *, overwrite: bool = True) -> BinaryIO:
+    def create(self, path: str, *, overwrite: bool = True, durable: bool = True) -> BinaryIO:
         """Create a sealed file; it appears under its name, whole, when it is closed without an error.
 
         Args:
             path: Relative path below a mount of mode ``read-write``.
             overwrite: Replace an existing file (whole, at the end) instead of refusing.
+            durable: Wait until the file is on the disk.
 
         Raises:
             ConfigurationError: No writable mount holds the path.
@@ -94,7 +95,8 @@ class Room:
             )
         target = self._storage / mounted
         target.parent.mkdir(parents=True, exist_ok=True)
-        return create_sealed(target, self.key(mount.key), sealed_path=mounted, overwrite=overwrite)
+        key = self.key(mount.key)
+        return create_sealed(target, key, sealed_path=mounted, overwrite=overwrite, durable=durable)
 
     def exists(self, path: str) -> bool:
         """Whether the storage has something under this path (the host can lie; opening it decides)."""
