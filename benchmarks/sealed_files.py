@@ -97,6 +97,7 @@ def machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "cryptography": cryptography.__version__,
+        "load_average_1_min": round(os.getloadavg()[0], 1),
         "openssl": backend.openssl_version_text(),
     }
 
@@ -146,11 +147,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the files lie")
     arguments = parser.parse_args()
     parent = arguments.folder if arguments.folder.is_dir() else None
+    described = machine()
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         mb_per_s = measure(Path(folder), arguments.mib * 2**20, arguments.rounds)
     gcm = mb_per_s["raw AES-128-GCM, 1 MiB"]["by CPU time"]
     result = {
-        "machine": machine(),
+        "machine": described,
         "file_mib": arguments.mib,
         "rounds": arguments.rounds,
         "mb_per_s": {name: {key: round(value) for key, value in found.items()} for name, found in mb_per_s.items()},
