@@ -32,6 +32,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "policy": ("strongroom.cli.policy", "app", "Appraisal policies: what evidence must say to be acceptable."),
     "verify": ("strongroom.cli.verify", "verify_app", "Say who is behind a TLS port, and why it is trusted or not."),
     "fetch-key": ("strongroom.cli.fetch_key", "fetch_key_app", "Fetch this room's key from a provisioning server."),
+    "manifest": ("strongroom.cli.manifest", "app", "Gramine manifests, from workload definitions."),
     "tls": ("strongroom.cli.tls", "app", "TLS of a model server: certificates, ssl.cfg of TensorFlow Serving."),
     "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
