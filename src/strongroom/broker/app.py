@@ -1,8 +1,5 @@
 """The broker as an ASGI application."""
 
-from typing import Any
-
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -11,12 +8,11 @@ from starlette.types import ASGIApp
 from strongroom.broker.http import Shield
 from strongroom.broker.kbs import kbs_routes
 from strongroom.broker.limits import TooManyRequests
+from strongroom.broker.logs import log
 from strongroom.broker.native import native_routes
 from strongroom.broker.parts import Parts
 from strongroom.broker.problems import INTERNAL, METHOD, PATH, RATE, UNAVAILABLE, Kind, Refusal, to_stranger
 from strongroom.errors import StrongroomError, UnavailableError
-
-log: Any = structlog.get_logger("strongroom.broker")
 
 
 def create_app(parts: Parts) -> ASGIApp:
@@ -34,6 +30,7 @@ def create_app(parts: Parts) -> ASGIApp:
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(StrongroomError, _error)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -67,3 +64,8 @@ async def _http(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     kind = {404: PATH, 405: METHOD}.get(status, INTERNAL)
     return to_stranger(Refusal(kind, code="http.route"))
+
+
+async def _bug(_request: Request, _error: Exception) -> Response:
+    """The answer; the error goes on to the `Shield`, which logs it without its text."""
+    return to_stranger(Refusal(INTERNAL, code="bug"))

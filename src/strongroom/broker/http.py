@@ -4,12 +4,12 @@ import asyncio
 import re
 import time
 import traceback
-from typing import Any, Final
+from typing import Final
 
-import structlog
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from strongroom.broker.logs import log
 from strongroom.broker.problems import INTERNAL, PATH, TOKEN_REFUSED, TOO_LONG, TOO_SLOW, Refusal, to_stranger
 from strongroom.formats.kbs import SESSION_COOKIE
 
@@ -19,8 +19,6 @@ _DOT_SEGMENT: Final = re.compile(rb"/\.{1,2}(/|$)")
 _BEARER: Final = re.compile(r"[Bb]earer ([A-Za-z0-9._-]{1,16384})")
 _SESSION_ID: Final = re.compile(r"[0-9a-f]{32}")
 _HEADERS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-
-log: Any = structlog.get_logger("strongroom.broker")
 
 
 class Shield:
@@ -54,7 +52,7 @@ class Shield:
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{frame.name}:{frame.lineno}"
-            log.error("broker.bug", error=type(error).__name__, where=where)  # noqa: TRY400 -- without its text
+            log.error("broker.bug", error=type(error).__name__, where=where)
             if not status:
                 await to_stranger(Refusal(INTERNAL, code="bug"))(scope, receive, send_with_headers)
         finally:

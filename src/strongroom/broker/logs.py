@@ -6,33 +6,43 @@ Only names and codes are logged: no header, cookie, token, query, body, quote or
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
 
-_SHARED: Final[list[Processor]] = [
-    structlog.stdlib.add_log_level,
+
+class _Stderr:
+    """Standard error as it is when a line is written. A service log that can't be written must not fail a request."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_STAMPS: Final[list[Processor]] = [
+    structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+_RENDERER: Final = structlog.processors.JSONRenderer()
+
+log: Final[Any] = structlog.wrap_logger(
+    structlog.PrintLogger(cast("TextIO", _Stderr())), processors=[*_STAMPS, _RENDERER]
+)
 
 
-def configure_logging() -> None:
-    """Send our events and the server's own messages to stderr, one JSON object a line."""
-    structlog.configure(
-        processors=[*_SHARED, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(sys.stderr)
+def send_server_messages_to_the_log() -> None:
+    """Let what uvicorn says appear as JSON lines too, from warnings upward."""
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _drop_exception,
-                structlog.processors.JSONRenderer(),
-            ],
+            foreign_pre_chain=_STAMPS,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_exception, _RENDERER],
         )
     )
     root = logging.getLogger()

@@ -3,16 +3,16 @@
 import base64
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
-import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from strongroom.broker.audit import MAX_PAGE, Entry
 from strongroom.broker.grants import Grant
 from strongroom.broker.http import bearer_token, client_address, read_body, target
+from strongroom.broker.logs import log
 from strongroom.broker.owner import SignedRequest
 from strongroom.broker.parts import Parts
 from strongroom.broker.problems import ADMIN, Refusal, to_owner
@@ -24,8 +24,6 @@ from strongroom.keys.envelope import encrypt_to
 
 KEY_BITS: Final = frozenset({128, 256})
 _CODE: Final = "request.malformed"
-
-log: Any = structlog.get_logger("strongroom.broker")
 
 
 async def owner_body(parts: Parts, request: Request) -> bytes:

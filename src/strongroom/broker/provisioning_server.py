@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL
 
 from strongroom.broker.folder import BrokerFolder
+from strongroom.broker.logs import log
 from strongroom.broker.parts import Parts
 from strongroom.errors import ConfigurationError, StrongroomError, UnavailableError, VerificationError
 from strongroom.formats.secret_provisioning import REQUEST, parse_request, serialize_response
@@ -30,8 +30,6 @@ from strongroom.ratls.tls import TlsPipe, server_context
 
 START_TIMEOUT_S: Final = 30.0
 DECISION_THREADS: Final = 16
-
-log: Any = structlog.get_logger("strongroom.broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class ProvisioningServer:
         except (TimeoutError, OSError) as error:
             log.info("provisioning.gone", client=address, error=type(error).__name__)
         except Exception as error:
-            log.error("broker.bug", error=type(error).__name__)  # noqa: TRY400 -- without its text
+            log.error("broker.bug", error=type(error).__name__)
 
     async def _converse(self, stream: TlsStream, address: str) -> None:
         async with asyncio.timeout(self._limits.handshake_timeout_s):

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from strongroom.broker.app import create_app
 from strongroom.broker.folder import BrokerFolder
-from strongroom.broker.logs import configure_logging
+from strongroom.broker.logs import log, send_server_messages_to_the_log
 from strongroom.broker.parts import Parts, open_parts
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
 from strongroom.broker.settings import BrokerSettings, load_settings
@@ -28,8 +27,6 @@ KEEP_ALIVE_S: Final = 15
 BACKLOG: Final = 256
 START_TIMEOUT_S: Final = 30.0
 SIMULATED_WARNING: Final = "this broker believes SIMULATED platforms: it protects nothing, use it for trials only"
-
-log: Any = structlog.get_logger("strongroom.broker")
 
 
 def serve(folder: Path, *, ready_file: Path | None = None) -> None:
@@ -44,7 +41,7 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
         UnavailableError: The verifier does not start.
         VerificationError: The root key is not the one the database was made with.
     """
-    configure_logging()
+    send_server_messages_to_the_log()
     files = BrokerFolder(folder)
     values = load_settings(files.settings)
     simulated_root = files.simulated_root if values.allow_simulated else None
