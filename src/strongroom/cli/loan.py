@@ -14,11 +14,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from strongroom.cli.loan_serve import EPILOG as SERVE_EPILOG
+from strongroom.cli.loan_serve import HELP as SERVE_HELP
+from strongroom.cli.loan_serve import serve
 from strongroom.cli.main import noun_app
 from strongroom.errors import ConfigurationError
 from strongroom.loan.problems import LoanRowsError
 
 app = noun_app("The loan-default application: process, train, continue, predict, evaluate, report.")
+
+app.command(help=SERVE_HELP, epilog=SERVE_EPILOG)(serve)
 
 INSIDE: Final = "Runs inside a workload; paths are below its mounts."
 
@@ -97,7 +102,7 @@ def process(
 
 
 @app.command(epilog=f"Example: strongroom loan train --model loan --early-stopping 50. {INSIDE}")
-def train(  # noqa: PLR0913, PLR0917  # one parameter an option
+def train(  # one parameter an option
     data: Annotated[list[str] | None, typer.Option("--data", help="Folder of processed rows; repeatable.")] = None,
     model: ModelName = "loan",
     preset: Annotated[PresetChoice, typer.Option("--preset", help="Training settings.")] = PresetChoice.DEFAULT,
