@@ -18,7 +18,7 @@ from strongroom.cli.main import main
 from strongroom.room.files import create_sealed, open_sealed
 
 KEY = bytes(range(16))
-PLAIN = b"age,income\n" + b"23,50000\n" * 50_000
+PLAIN = b"age,income\n" + b"23,50000\n" * 150_000  # more than one piece of 1 MiB
 
 
 @dataclass

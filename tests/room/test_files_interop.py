@@ -17,7 +17,7 @@ from strongroom.room.files import create_sealed
 
 BOUNDARIES = (0, 1, 3071, 3072, 3073, 7168, 7169, 396288, 396289, 1_000_000)
 TWO_LEVELS = 3072 + 393216 * 33 + 1
-"""The first size whose root has a child that has children... needs tree node 33, the first grandchild."""
+"""The first size with tree node 33, a child of a child of the root."""
 
 
 def gcm_open(key: bytes, tag: bytes, stored: bytes) -> bytes:
@@ -130,6 +130,18 @@ def test_writing_the_same_twice_shares_no_stored_node(tmp_path: Path) -> None:
     assert not set(one.keys) & set(two.keys)
     assert not set(one.nodes) & set(two.nodes)
     assert len(set(one.nodes)) == len(one.nodes)
+
+
+def test_a_tree_node_that_is_written_twice_has_two_keys(tmp_path: Path) -> None:
+    # With the zero nonce, one key for two contents would give their difference away. The entries of the data nodes
+    # are the same in both, so under one key their ciphertext would be the same too.
+    with create_sealed(tmp_path / "f", bytes(16), sealed_path="x") as writer:
+        writer.write(bytes(3072 + 393216 * 2))
+        (temporary,) = tmp_path.iterdir()
+        draft = temporary.read_bytes()[4096:8192]
+    final = (tmp_path / "f").read_bytes()[4096:8192]
+    assert any(draft)
+    assert not any(a == b for a, b in zip(pieces(draft, 16), pieces(final, 16), strict=True))
 
 
 def test_stale_bytes_of_the_buffer_are_not_sealed_into_the_padding(tmp_path: Path) -> None:
