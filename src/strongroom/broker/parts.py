@@ -86,7 +86,12 @@ def open_parts(
         VerificationError: The root key is not the one the database was made with.
     """
     store = Store.open(files.database, FileRootKey.load(files.root_key), values.broker_id)
-    signer = TokenSigner(_token_key(store), values.broker_id)
+    try:
+        signer = TokenSigner(_token_key(store), values.broker_id)
+        owner = OwnerGate(files.admin_public_key, values.broker_id, store)
+    except BaseException:
+        store.close()
+        raise
     log = StoredAuditLog(store)
     audit_log = audit(log)
     keyring, grants = Keyring(store, audit_log), Grants(store, audit_log)
@@ -112,7 +117,7 @@ def open_parts(
         log=log,
         keyring=keyring,
         grants=grants,
-        owner=OwnerGate(files.admin_public_key, values.broker_id, store),
+        owner=owner,
         rate=RateLimit(values.requests_per_s, values.request_burst, monotonic_s),
         sessions=Sessions(values.nonce_ttl_s, values.max_sessions, monotonic_s),
         attestations=attestations,
