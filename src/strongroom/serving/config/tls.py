@@ -11,7 +11,7 @@ import structlog
 
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.formats.ssl_config import SslConfig
-from strongroom.serving.config.memory_file import memory_file
+from strongroom.serving.memory_files import memory_file
 
 log: Any = structlog.get_logger("strongroom.serving")
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.serving.engines import DEFAULT_SIGNATURE, Engine, ModelFiles, Signature, TensorSpec
+from strongroom.serving.engines.onnx_file import check_self_contained
 from strongroom.serving.engines.zeros import zero_row
 from strongroom.serving.status import InvalidRequest, Refused
 from strongroom.serving.tensors.dtypes import STRING, Array, DType, dtype_by_numpy
@@ -86,15 +87,14 @@ class OnnxMaker:
             raise ConfigurationError(
                 "onnxruntime is not installed", code="serving.engine", hint="pip install 'strongroom[onnx]'"
             ) from None
+        raw = files.read(FILE)
+        check_self_contained(raw)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        # From memory there is no model folder: weights in external files can't be found, which is what we want.
         try:
-            session = onnxruntime.InferenceSession(
-                files.read(FILE), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(raw, sess_options=options, providers=["CPUExecutionProvider"])
             return OnnxEngine(session)
         except _runtime_errors():
             raise FormatError(f"{FILE} is not a self-contained ONNX model", code="serving.model") from None

@@ -16,6 +16,7 @@ from strongroom.serving.engines import (
     Signature,
     TensorSpec,
 )
+from strongroom.serving.engines.ubjson import check_ubjson
 from strongroom.serving.engines.zeros import zero_row
 from strongroom.serving.status import InvalidRequest
 from strongroom.serving.tensors.dtypes import FLOAT, Array
@@ -117,9 +118,11 @@ class XGBoostMaker:
             raise ConfigurationError(
                 "xgboost is not installed", code="serving.engine", hint="pip install 'strongroom[xgboost]'"
             ) from None
+        raw = files.read(FILE)
+        check_ubjson(raw)
         booster = xgboost.Booster({"nthread": self._threads})
         try:
-            booster.load_model(bytearray(files.read(FILE)))
+            booster.load_model(bytearray(raw))
         except xgboost.core.XGBoostError:
             raise FormatError(f"{FILE} is not an XGBoost model in UBJSON", code="serving.model") from None
         booster.set_param({"nthread": self._threads})

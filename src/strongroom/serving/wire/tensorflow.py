@@ -8,9 +8,11 @@ from typing import Final
 
 from strongroom.serving.wire.describe import Description, register
 
+TENSORFLOW_FILE: Final = "strongroom/tensorflow.proto"
+
 _TENSORFLOW: Final = register(
     Description(
-        file="strongroom/tensorflow.proto",
+        file=TENSORFLOW_FILE,
         package="tensorflow",
         enums={
             "DataType": {
@@ -78,7 +80,7 @@ _SERVING: Final = register(
     Description(
         file="strongroom/tensorflow_serving.proto",
         package="tensorflow.serving",
-        imports=("strongroom/tensorflow.proto",),
+        imports=(TENSORFLOW_FILE,),
         enums={
             "ModelVersionStatus.State": {
                 "UNKNOWN": 0,
