@@ -112,8 +112,8 @@ class Broker:
     def add_grant(self, name: str = "loan-train", keys: tuple[ResourcePath, ...] = (KEY_PATH,), **policy: Any) -> None:
         self.parts.grants.add(make_grant(name, keys, **policy), self.parts.clock(), replace=True)
 
-    def raw(self, request: bytes) -> bytes:
-        """Send bytes as they are, over TLS, and read the answer to the end."""
+    def raw(self, request: bytes, *, after_answer: bytes = b"") -> bytes:
+        """Send bytes as they are, over TLS, and read answers to the end."""
         url = self.http.base_url
         context = ssl.create_default_context(cafile=str(self.files.ca_certificate))
         plain = socket.create_connection((url.host, url.port or 443), 10)
@@ -122,6 +122,9 @@ class Broker:
             answer = b""
             while chunk := tls.recv(65536):
                 answer += chunk
+                if after_answer:
+                    tls.sendall(after_answer)
+                    after_answer = b""
         return answer
 
     def owner(self, method: str, target: str, body: bytes = b"", *, token: str | None = None) -> httpx.Response:

@@ -78,6 +78,29 @@ def test_gives_up_on_a_body_that_does_not_come(open_broker: "OpenBroker") -> Non
     assert broker.raw(head).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: loc"])
+def test_gives_up_on_a_request_that_does_not_come(open_broker: "OpenBroker", begun: bytes) -> None:
+    broker = open_broker(wire=True, head_timeout_s=1)
+    assert broker.raw(begun) == b""
+
+
+def test_gives_up_on_a_second_request_that_does_not_come(open_broker: "OpenBroker") -> None:
+    broker = open_broker(wire=True, head_timeout_s=1)
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert broker.raw(first, after_answer=b"GET /healthz HTTP/1.1\r\nHos").count(b"HTTP/1.1 200 ") == 1
+
+
+def test_a_slow_answer_is_not_given_up(open_broker: "OpenBroker") -> None:
+    broker = open_broker(wire=True, head_timeout_s=1, body_timeout_s=3)
+    head = b"POST /kbs/v0/auth HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{"
+    assert broker.raw(head).startswith(b"HTTP/1.1 408 ")  # after 3 s, not silence after 1 s
+
+
+def test_bounds_the_head_of_a_request(wire_broker: "Broker") -> None:
+    endless = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-Pad: " + b"x" * 20_000
+    assert wire_broker.raw(endless).startswith(b"HTTP/1.1 400 ")
+
+
 def test_refuses_both_framings_at_once(wire_broker: "Broker") -> None:
     request = (
         b"POST /kbs/v0/auth HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from strongroom.broker.app import create_app
+from strongroom.broker.connections import MAX_HEAD_BYTES, timed_connections
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.logs import log, send_server_messages_to_the_log
 from strongroom.broker.parts import Parts, open_parts
@@ -126,6 +127,8 @@ class BrokerServer(uvicorn.Server):
 def _config(files: BrokerFolder, values: BrokerSettings, app: ASGIApp) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
+        http=timed_connections(values.head_timeout_s),
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -46,6 +46,9 @@ class BrokerSettings(BaseSettings):
     max_secret_bytes: Annotated[int, Field(ge=32, le=1024 * 1024)] = 64 * 1024
     """Longest secret stored."""
 
+    head_timeout_s: Annotated[int, Field(ge=1, le=60)] = 10
+    """How long request line and headers may take to arrive."""
+
     body_timeout_s: Annotated[int, Field(ge=1, le=60)] = 10
     """How long a request body may take to arrive."""
 

@@ -66,7 +66,7 @@ class Statement:
             "jti": self.id,
             "eat_nonce": self.nonce,
             "cnf": {"jwk": self.tee_pubkey.members},
-            "ear.verifier-id": {"developer": "strongroom", "build": f"strongroom {version('strongroom')}"},
+            "ear.verifier-id": {"developer": "strongroom", "build": _BUILD},
             "submods": {"cpu0": self._appraisal()},
         }
 

@@ -1,0 +1,66 @@
+"""Connections that are given up when a request does not arrive, which the HTTP server by itself would wait for.
+
+h11 is used, not httptools: it bounds the size of a request's head.
+"""
+
+import asyncio
+from typing import ClassVar, Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+
+
+class TimedConnection(H11Protocol):
+    """A connection with a deadline for the head of each request; see `timed_connections`."""
+
+    head_timeout_s: ClassVar[float]
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """The deadline of the first request begins."""
+        super().connection_made(transport)
+        self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        """The deadline of a further request begins with its first byte; a whole head ends it."""
+        if not self._is_serving():
+            self._begin()
+        super().data_received(data)
+        if self._is_serving():
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No deadline any more."""
+        self._end()
+        super().connection_lost(exc)
+
+    def _is_serving(self) -> bool:
+        cycle: object = self.cycle  # None before the first request, against uvicorn's annotation
+        return cycle is not None and not self.cycle.response_complete
+
+    def _begin(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)
+
+    def _end(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def timed_connections(timeout_s: float) -> type[TimedConnection]:
+    """The protocol class for a server.
+
+    Args:
+        timeout_s: How long request line and headers may take, from the opening of the connection or from the first
+            byte of a further request.
+
+    Returns:
+        A class for uvicorn's ``http``.
+    """
+
+    class Timed(TimedConnection):
+        head_timeout_s = timeout_s
+
+    return Timed
