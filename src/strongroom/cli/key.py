@@ -14,8 +14,9 @@ from strongroom.cli.owner import Json, Owner, owner_client, put, say
 from strongroom.errors import ConfigurationError, WouldOverwrite
 
 SEALING_KEY_SIZE: Final = 16
+MAX_IMPORT_BYTES: Final = 64 * 1024
 
-app = noun_app("Keys held by the broker: create, list, export, delete; and key files for use without a broker.")
+app = noun_app("Keys held by the broker: create, import, list, export, delete; and key files for use without a broker.")
 
 Name = Annotated[str, typer.Argument(metavar="PATH", help="Name of the key, e.g. loan/key/book.", show_default=False)]
 
@@ -43,6 +44,37 @@ def create(
     with owner_client(owner) as client:
         client.create_key(name, bits=bits)
     say(f"created {name}, {bits} bits")
+
+
+@app.command(
+    "import",
+    help="Give the broker a key you have: Gramine's wrap_key, or any secret a workload shall get.",
+    epilog="Example: strongroom key import serving/key/model wrap_key",
+)
+def import_(
+    path: Name,
+    file: Annotated[Path, typer.Argument(help="The raw key; every byte of the file counts.", show_default=False)],
+    owner: Owner = None,
+) -> None:
+    """Give the broker a key you have.
+
+    Raises:
+        ConfigurationError: The file can't be read, is empty or too long.
+        StrongroomError: The broker does not answer, or refuses.
+    """
+    from strongroom.formats.kbs import ResourcePath
+
+    name = ResourcePath.parse(path)
+    try:
+        with file.open("rb") as source:
+            value = source.read(MAX_IMPORT_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="key.file") from None
+    if not 0 < len(value) <= MAX_IMPORT_BYTES:
+        raise ConfigurationError(f"{file} has not 1 to {MAX_IMPORT_BYTES} bytes", code="key.file")
+    with owner_client(owner) as client:
+        version = client.store_key(name, value)
+    say(f"stored {name}, version {version}, {len(value)} bytes; now remove {file} where it is not needed")
 
 
 @app.command("list", epilog="Example: strongroom key list --json")
