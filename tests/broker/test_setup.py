@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from strongroom.broker.certificates import CA_LIFETIME, SERVER_LIFETIME, general_name, issue_server, make_authority
 from strongroom.broker.folder import BrokerFolder, write_new
+from strongroom.broker.renewal import renew_certificate
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.setup import SimulatedTrust, create_broker
 from strongroom.errors import ConfigurationError, FormatError, WouldOverwrite
@@ -165,6 +166,41 @@ class TestCertificates:
 
     def test_private_keys_are_not_in_the_repr(self) -> None:
         assert repr(make_authority("test", NOW)) == "Issued(...)"
+
+
+class TestRenewal:
+    def test_new_certificate_for_the_same_hosts_and_more(self, files: BrokerFolder) -> None:
+        before = (
+            files.server_certificate.read_bytes(),
+            files.server_key.read_bytes(),
+            files.ca_certificate.read_bytes(),
+        )
+        later = NOW + timedelta(days=300)
+        certificate = renew_certificate(files, hosts=["other.example.com", "localhost"], now=later)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["other.example.com", "localhost", "keys.example.com"]
+        assert len(names.get_values_for_type(x509.IPAddress)) == 3
+        assert certificate.not_valid_after_utc > NOW + SERVER_LIFETIME
+        after = (
+            files.server_certificate.read_bytes(),
+            files.server_key.read_bytes(),
+            files.ca_certificate.read_bytes(),
+        )
+        assert [new == old for new, old in zip(after, before, strict=True)] == [False, False, True]
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(files.server_certificate, files.server_key)
+        assert stat.S_IMODE(files.server_key.stat().st_mode) == 0o600
+        assert not list(files.root.glob("*.new"))
+
+    @pytest.mark.parametrize("name", ["ca.key", "ca.pem", "server.pem"])
+    @pytest.mark.parametrize("content", [None, b"garbage"])
+    def test_refuses_missing_or_malformed_file(self, files: BrokerFolder, name: str, content: bytes | None) -> None:
+        (files.root / name).unlink()
+        if content is not None:
+            (files.root / name).write_bytes(content)
+        key = files.server_key.read_bytes()
+        with pytest.raises(ConfigurationError):
+            renew_certificate(files, hosts=[], now=NOW)
+        assert files.server_key.read_bytes() == key
 
 
 class TestSettings:

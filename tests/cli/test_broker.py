@@ -119,6 +119,16 @@ class TestInit:
         assert "hint: strongroom broker init" in ended.err
 
 
+class TestRenew:
+    def test_says_until_when(self, strongroom: Command) -> None:
+        strongroom("broker", "init", "b")
+        ended = strongroom("broker", "renew", "b", "--host", "keys.example.com")
+        assert ended.status == 0
+        assert "restart the broker" in ended.err
+        assert strongroom("broker", "renew", "absent").status == 2
+        assert strongroom("broker", "renew", "b", "--host", "a b").status == 2
+
+
 class TestCollateral:
     def test_installs(self, strongroom: Command, tmp_path: Path) -> None:
         machine = SimulatedMachine.build(datetime.now(UTC))
@@ -330,7 +340,7 @@ class TestLog:
 
 
 def test_help_of_every_command_has_an_example(strongroom: Command) -> None:
-    verbs = [("broker", verb) for verb in ("init", "serve", "collateral", "grants", "log")]
+    verbs = [("broker", verb) for verb in ("init", "serve", "renew", "collateral", "grants", "log")]
     verbs += [("key", verb) for verb in ("create", "list", "export", "delete", "generate")]
     for command in [*verbs, ("authorize",), ("revoke",)]:
         assert "Example" in strongroom(*command, "--help").out, command

@@ -86,6 +86,19 @@ def serve(
     serve_broker(folder, ready_file=ready_file)
 
 
+@app.command(epilog="Example: strongroom broker renew broker --host keys.example.com")
+def renew(
+    folder: Folder,
+    host: Annotated[list[str] | None, typer.Option("--host", help="Also for this name; may be repeated.")] = None,
+) -> None:
+    """Renew the server's TLS certificate; restart the broker afterwards. Clients need nothing new."""
+    from strongroom.broker.folder import BrokerFolder
+    from strongroom.broker.renewal import renew_certificate
+
+    certificate = renew_certificate(BrokerFolder(folder), hosts=host or (), now=datetime.now(UTC))
+    say(f"the new certificate is good until {certificate.not_valid_after_utc:%Y-%m-%d}; restart the broker")
+
+
 @app.command(
     help="Install collateral for Intel platforms; a running broker uses it at once.",
     epilog="Example: strongroom broker collateral broker collateral.json",
