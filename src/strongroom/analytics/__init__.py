@@ -1,0 +1,1 @@
+"""SQL over encrypted Parquet: embedded in DuckDB, in Spark where one machine is not enough."""

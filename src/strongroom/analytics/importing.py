@@ -1,0 +1,172 @@
+"""CSV, JSON lines and Parquet in: one schema for all files, rows streamed in batches."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+
+from strongroom.errors import ConfigurationError, FormatError
+from strongroom.room.file_errors import file_errors
+
+FORMATS: Final[Mapping[str, str]] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+}
+BLOCK_BYTES: Final = 8 * 1024 * 1024
+_VALUE: Final = re.compile(r"(invalid value|value) '.*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows to import.
+
+    Args:
+        schema: Arrow schema that every batch is brought to.
+        files: The files, in order.
+        format: "csv", "json" or "parquet".
+        types: Types that were given for columns.
+    """
+
+    schema: pa.Schema
+    files: tuple[Path, ...]
+    format: str
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[Any]:
+        """The rows as Arrow record batches.
+
+        Raises:
+            FormatError: A file doesn't follow its format, or has other columns than the first.
+            ConfigurationError: A file can't be read.
+            UnavailableError: The disk fails.
+        """
+        for path in self.files:
+            with file_errors(path), _arrow_errors(path):
+                reader = _reader(path, self.format, self.schema)
+                _refuse_drift(path, reader.schema, self.schema)
+                for batch in reader:
+                    yield batch.select(self.schema.names).cast(self.schema)
+
+
+def open_source(path: Path, types: Mapping[str, str] | None = None) -> Source:
+    """Look at what is to be imported; the schema is one that all files fit into.
+
+    Args:
+        path: A file, or a folder of files of one format.
+        types: Arrow type for a column instead of the one that is guessed, e.g. ``{"zip": "string"}``.
+
+    Raises:
+        FormatError: A file doesn't follow its format, or has other columns than the first.
+        ConfigurationError: Nothing to import, several formats, an unknown type or column.
+        UnavailableError: The disk fails.
+    """
+    files = _files(path)
+    formats = {FORMATS[file.suffix.lower()] for file in files}
+    if len(formats) != 1:
+        raise ConfigurationError(f"{path} holds files of several formats: {sorted(formats)}", code="import.formats")
+    given = {name: _type(text) for name, text in (types or {}).items()}
+    kind = formats.pop()
+    found = _common_schema(files, kind, pa.schema(list(given.items())))
+    if unknown := given.keys() - set(found.names):
+        raise ConfigurationError(f"no column {min(unknown)!r} in {files[0].name}", code="import.column")
+    columns = [pa.field(f.name, given.get(f.name, storable(f.type)), f.nullable) for f in found]
+    return Source(pa.schema(columns), files, kind, given)
+
+
+def storable(type_: pa.DataType) -> pa.DataType:
+    """The type that every engine reads, for one that some don't: microseconds, plain strings, no nulls-only column."""
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("us", type_.tz)
+    if pa.types.is_dictionary(type_):
+        return storable(type_.value_type)
+    if pa.types.is_null(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        return pa.string()
+    if pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_):
+        return pa.binary()
+    return pa.date32() if pa.types.is_date64(type_) else type_
+
+
+def _common_schema(files: tuple[Path, ...], kind: str, given: pa.Schema) -> pa.Schema:
+    """What every file's first block fits into: a column may be empty in one and hold fractions in another."""
+    common: Any = None
+    for path in files:
+        with file_errors(path), _arrow_errors(path):
+            found = _reader(path, kind, given).schema
+            if common is None:
+                common = found
+            _refuse_drift(path, found, common)
+            common = pa.unify_schemas([common, found], promote_options="permissive")
+    return common
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    with file_errors(path):
+        found = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = tuple(file for file in found if file.suffix.lower() in FORMATS and file.name[0] not in "._")
+    if not files:
+        raise ConfigurationError(
+            f"nothing to import at {path}", code="import.nothing", hint="files ending in " + " ".join(FORMATS)
+        )
+    return files
+
+
+def _type(text: str) -> pa.DataType:
+    try:
+        return pa.type_for_alias(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"no such column type: {text[:50]}", code="import.type", hint="e.g. string, int64, double, timestamp[us]"
+        ) from None
+
+
+def _reader(path: Path, kind: str, schema: pa.Schema) -> Any:
+    """A reader of record batches with a `schema`; `schema` gives the types that are known already."""
+    if kind == "csv":
+        return pa_csv.open_csv(
+            path,
+            read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+            convert_options=pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=True),
+        )
+    if kind == "json":
+        return pa_json.open_json(
+            path,
+            read_options=pa_json.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pa_json.ParseOptions(explicit_schema=schema),
+        )
+    file = pq.ParquetFile(path)
+    return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(batch_size=128 * 1024))
+
+
+def _refuse_drift(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
+    if set(found.names) != set(wanted.names) or len(found.names) != len(set(found.names)):
+        differing = sorted(set(found.names) ^ set(wanted.names))
+        raise FormatError(
+            f"{path.name}: other columns than the first file: {', '.join(differing[:10]) or 'a name occurs twice'}",
+            code="import.schema_drift",
+        )
+
+
+class _arrow_errors:  # noqa: N801  # reads as a word in a with statement
+    """Arrow's errors as ours, without the values that they quote."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError | pa.ArrowTypeError):
+            text = _VALUE.sub("a value of another kind", str(error).splitlines()[0])[:300]
+            raise FormatError(
+                f"{self._path.name}: {text}", code="import.malformed", hint="give the column a type: --type NAME=string"
+            ) from None

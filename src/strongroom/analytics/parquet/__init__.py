@@ -1,0 +1,1 @@
+"""Parquet Modular Encryption: bytes <-> objects, key material, and a decrypting view of a file."""
