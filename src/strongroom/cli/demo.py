@@ -4,15 +4,12 @@ Every step runs the very command a user would type. The report at the end says w
 """
 
 import shutil
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from strongroom.errors import ConfigurationError, StrongroomError, WouldOverwrite
+from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.outcome import REFUSED
 
 if TYPE_CHECKING:
@@ -48,12 +45,13 @@ def demo(
         StrongroomError: A step did not end as it must.
     """
     from strongroom.cli.stage import Stage
+    from strongroom.cli.trial import fresh_folder, simulated_broker
 
     if data is not None and not data.is_file():
         raise ConfigurationError(f"no such file: {data}", code="demo.data")
-    out = _fresh_folder(out)
+    out = fresh_folder(out, MARKER)
     stage = Stage(out)
-    with stage.commands(COMMANDS), _broker(stage):
+    with stage.commands(COMMANDS), simulated_broker(stage):
         book, applicants = _owner_files(stage, data)
         _make_keys_and_seal(stage, book, applicants)
         _authorize(stage)
@@ -62,19 +60,6 @@ def demo(
         _host_sees_ciphertext(stage)
         report = _report(stage)
     print(report)  # noqa: T201
-
-
-def _fresh_folder(out: Path) -> Path:
-    out = out.absolute()
-    if out.exists() and any(out.iterdir()):
-        if not (out / MARKER).is_file():
-            raise WouldOverwrite(
-                f"{out} is not empty and not an earlier demonstration", hint="choose another folder with --out"
-            )
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
-    return out
 
 
 def _owner_files(stage: "Stage", data: Path | None) -> tuple[Path, Path]:
@@ -90,30 +75,6 @@ def _owner_files(stage: "Stage", data: Path | None) -> tuple[Path, Path]:
     with book.open("rb") as source, applicants.open("wb") as sink:
         sink.writelines(line for line, _ in zip(source, range(APPLICANTS + 1), strict=False))
     return book, applicants
-
-
-@contextmanager
-def _broker(stage: "Stage") -> Iterator[None]:
-    out = stage.out
-    machine, broker = str(out / "simulated-machine"), str(out / "broker")
-    stage.title("A simulated machine with a TEE, and a key broker that trusts it (by name)")
-    stage.run("platform", "simulate", machine)
-    port = str(_free_port())
-    stage.run("broker", "init", broker, "--port", port, "--allow-simulated", "--simulated-machine", machine)
-    with stage.serving("broker", "serve", broker, ready_file=out / "broker.ready"):
-        stage.environment |= {
-            "STRONGROOM_OWNER": f"{broker}/owner",
-            "STRONGROOM_ROOM": f"{broker}/room",
-            "STRONGROOM_STORAGE": str(out / "storage"),
-            "STRONGROOM_PLATFORM": "simulated",
-            "STRONGROOM_SIMULATED_MACHINE": machine,
-        }
-        yield
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _make_keys_and_seal(stage: "Stage", book: Path, applicants: Path) -> None:

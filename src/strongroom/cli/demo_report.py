@@ -2,7 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from strongroom.loan.report import Attested
 
 MAX_ROWS: Final = 60
 
@@ -20,16 +23,27 @@ def write_report(out: Path, log: bytes) -> Path:
     Raises:
         FormatError: The results are malformed.
     """
-    from strongroom.loan.report import Attested, render_report
+    from strongroom.loan.report import render_report
     from strongroom.loan.results import Results
 
     results = Results.parse((out / "owner" / "evaluation.json").read_bytes())
+    report = out / "report.html"
+    report.write_text(render_report(results, attested(log)), encoding="utf-8")
+    return report
+
+
+def attested(log: bytes) -> "Attested":
+    """What the report says was attested and released.
+
+    Args:
+        log: The broker's log, one JSON record a line.
+    """
+    from strongroom.loan.report import Attested
+
     records = [json.loads(line) for line in log.splitlines() if line.strip()]
     rows = [_row(record) for record in records if record["event"] in {"attest", "release", "grant.create"}]
     simulated = any(record.get("who", {}).get("simulated") for record in records)
-    report = out / "report.html"
-    report.write_text(render_report(results, Attested(rows[:MAX_ROWS], simulated)), encoding="utf-8")
-    return report
+    return Attested(rows[:MAX_ROWS], simulated)
 
 
 def _row(record: dict[str, Any]) -> tuple[str, str]:
