@@ -141,7 +141,7 @@ class Attestation:
             raise FormatError("init-data is not supported", code="kbs.init_data")
         runtime = _members(members["runtime-data"], required={"nonce", "tee-pubkey"})
         evidence = _members(members["tee-evidence"], required={"primary_evidence"}, optional={"additional_evidence"})
-        if evidence.get("additional_evidence") not in {None, "", "{}"}:
+        if evidence.get("additional_evidence") not in (None, "", "{}"):  # no set: it may be a list
             raise FormatError("additional evidence is not supported", code="kbs.additional_evidence")
         primary = _members(
             evidence["primary_evidence"], required={"quote"}, optional={"cc_eventlog", "aa_eventlog", "cc_ccel"}
