@@ -217,6 +217,33 @@ class TestEvidence:
         assert granted.verifier.quotes == []
 
 
+ODD_VALUES: tuple[Any, ...] = (None, True, 7, -1, 1e300, "", "A", "\ud800", "x" * 5000, [], ["x"], {}, {"x": {"y": []}})
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every place inside a JSON object."""
+    inside = (
+        [place for name in value for place in places(value[name], (*path, name))] if isinstance(value, dict) else []
+    )
+    return [path, *inside]
+
+
+def with_value(value: Any, path: tuple[str, ...], odd: Any) -> Any:
+    return odd if not path else value | {path[0]: with_value(value[path[0]], path[1:], odd)}
+
+
+def test_any_odd_value_at_any_place_of_the_evidence_is_a_refusal_not_a_bug(kbc: "Kbc", granted: "Broker") -> None:
+    template = kbc.evidence(kbc.nonce())
+    for place in places(template):
+        for odd in ODD_VALUES:
+            kbc.auth()
+            answer = kbc.http.post("/kbs/v0/attest", content=json.dumps(with_value(template, place, odd)).encode())
+            assert answer.status_code == 401, (place, odd, answer.text)
+            granted.parts.rate._buckets.clear()
+    assert len(places(template)) > 10
+    assert {event["decision"] for event in granted.events() if event["event"] == "attest"} == {"deny"}
+
+
 class TestPolicy:
     def test_refuses_changed_code(self, kbc: "Kbc", granted: "Broker", machine: SimulatedMachine) -> None:
         kbc.platform = machine.platform(mr_enclave=bytes(32), isv_prod_id=1, isv_svn=1)

@@ -165,6 +165,49 @@ class TestGrants:
         assert post(granted, "/v1/grants", {"grant": grant, "replace": True}).status_code == 400
 
 
+ODD_VALUES: tuple[Any, ...] = (
+    True,
+    7,
+    -1,
+    2**70,
+    1e300,
+    "",
+    "A",
+    "\ud800",
+    "x" * 5000,
+    [],
+    ["x"],
+    {},
+    {"x": {"y": []}},
+)
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every place inside a JSON object."""
+    inside = (
+        [place for name in value for place in places(value[name], (*path, name))] if isinstance(value, dict) else []
+    )
+    return [path, *inside]
+
+
+def with_value(value: Any, path: tuple[str, ...], odd: Any) -> Any:
+    return odd if not path else value | {path[0]: with_value(value[path[0]], path[1:], odd)}
+
+
+def test_any_odd_value_at_any_place_of_a_request_is_no_bug(granted: "Broker") -> None:
+    grant = granted.parts.grants.all()[0].to_json()
+    requests = {
+        "/v1/keys": {"path": "a/b/c", "value": "AAAA"},
+        "/v1/keys/export": {"path": "loan/key/book", "version": 1, "recipient": SessionKey.generate().public.members},
+        "/v1/grants": {"grant": grant, "replace": True},
+    }
+    for target, template in requests.items():
+        for place in places(template):
+            for odd in ODD_VALUES:
+                answer = post(granted, target, with_value(template, place, odd))
+                assert answer.status_code in {200, 201, 400, 404, 409}, (target, place, odd, answer.text)
+
+
 class TestLog:
     def test_pages(self, granted: "Broker") -> None:
         first = granted.owner("GET", "/v1/log?after=0&limit=2").json()["records"]

@@ -25,6 +25,7 @@ from strongroom.formats.kbs import ERROR_TYPE_PREFIX
 MEDIA_TYPE: Final = "application/problem+json"
 OWNER_TYPE_PREFIX: Final = "urn:strongroom:error:"
 RETRY_AFTER_S: Final = 1
+MAX_DETAIL_CHARS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +95,7 @@ def to_owner(error: StrongroomError) -> JSONResponse:
     status = next((status for kind, status in OWNER_STATUS if isinstance(error, kind)), 500)
     if error.code in UNKNOWN_CODES:
         status = 404
-    document = {"type": OWNER_TYPE_PREFIX + error.code, "detail": error.message, "code": error.code, "hint": error.hint}
+    # A message may quote what was sent, lone surrogates included, which JSON in UTF-8 can't carry.
+    detail = error.message[:MAX_DETAIL_CHARS].encode(errors="replace").decode()
+    document = {"type": OWNER_TYPE_PREFIX + error.code, "detail": detail, "code": error.code, "hint": error.hint}
     return JSONResponse(document, status, media_type=MEDIA_TYPE)
