@@ -125,7 +125,8 @@ class TlsPipe:
         self._received += len(ciphertext)
         if not self._established and self._received > MAX_HANDSHAKE_BYTES:
             raise VerificationError("the TLS handshake does not end", code="tls.handshake")
-        self._connection.bio_write(ciphertext)
+        if ciphertext:
+            self._connection.bio_write(ciphertext)
 
     def to_send(self) -> bytes:
         """What must go to the network now; may be empty."""
