@@ -42,6 +42,7 @@ def test_every_contract_is_kept(copy: Path) -> None:
         ("formats/canonical.py", "import strongroom.broker", "Imports point downward"),
         ("broker/__init__.py", "import strongroom.room", "Imports point downward"),
         ("room/__init__.py", "import strongroom.broker", "Imports point downward"),
+        ("ratls/__init__.py", "import strongroom.room", "Imports point downward"),
         ("keys/__init__.py", "import strongroom.cli.main", "Imports point downward"),
         ("formats/canonical.py", "import os", "attestation and formats are pure"),
         ("attestation/__init__.py", "import secrets", "attestation and formats are pure"),
