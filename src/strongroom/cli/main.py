@@ -37,6 +37,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
     "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them: DuckDB here, Spark on a cluster."),
+    "pipeline": ("strongroom.cli.pipeline", "app", "The Kubeflow pipeline: prepare, authorize, compile, run, submit."),
     "serve": ("strongroom.cli.serve", "serve", "Serve models: TensorFlow Serving's API, attested."),
 }
 

@@ -11,7 +11,7 @@ import xgboost as xgb
 from strongroom.errors import FormatError, StrongroomError
 from strongroom.loan.book import Labels, LoanBook, join
 from strongroom.loan.bundle import Bundle
-from strongroom.loan.features import Preprocessor, fit_preprocessor
+from strongroom.loan.features import Matrix, Preprocessor, fit_preprocessor
 from strongroom.loan.presets import MONOTONE, Preset, TrainSettings
 from strongroom.loan.split import split_rows
 
@@ -64,6 +64,15 @@ class TrainedModel:
     rounds: int
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedTrees:
+    """Trees alone; `TrainedModel` says more."""
+
+    booster: xgb.Booster
+    parameters: dict[str, Any]
+    rounds: int
+
+
 def train(
     book: LoanBook,
     settings: TrainSettings | None = None,
@@ -107,6 +116,27 @@ def train(
         callbacks=[watch, stop],
     )
     return TrainedModel(booster, preprocessor, parameters, booster.num_boosted_rounds())
+
+
+def train_on_features(features: Matrix, labels: Labels, names: Sequence[str], settings: TrainSettings) -> TrainedTrees:
+    """Train on features that a preprocessor made before, as `train` does without early stopping.
+
+    Args:
+        features: Shape (rows, features).
+        labels: Outcomes of the rows.
+        names: Feature names in column order.
+        settings: Preset and changes to it; ``early_stopping_rounds`` is not looked at.
+
+    Raises:
+        FormatError: Only one class, code ``loan.target``.
+    """
+    _check_classes(labels, len(features))
+    preset = settings.choose(len(features))
+    parameters = _parameters(preset, settings, labels, names)
+    bins = preset.parameters.get("max_bin", 256)
+    data = xgb.QuantileDMatrix(features, labels, feature_names=list(names), max_bin=bins)
+    rounds = settings.rounds or preset.rounds
+    return TrainedTrees(xgb.train(parameters, data, num_boost_round=rounds), parameters, rounds)
 
 
 def add_trees(
@@ -156,9 +186,13 @@ def available_threads() -> int:
 
 
 def _labels(book: LoanBook) -> Labels:
-    if book.target is None or not 0 < int(book.target.sum()) < len(book):
+    return _check_classes(book.target, len(book))
+
+
+def _check_classes(labels: Labels | None, rows: int) -> Labels:
+    if labels is None or not 0 < int(labels.sum()) < rows:
         raise FormatError("training needs rows with defaults and non-defaults", code="loan.target")
-    return book.target
+    return labels
 
 
 def _parameters(preset: Preset, settings: TrainSettings, labels: Labels, names: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Compiles the pipeline for a cluster: each step's image, place, resources and grants come from its workload."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from strongroom.errors import ConfigurationError
+from strongroom.pipelines.steps import WORKLOADS
+from strongroom.workload import Workload, load_workload
+
+ROOM_FOLDER: Final = "/etc/strongroom/room"
+SOURCES_FOLDER: Final = "/mnt/sources"
+USER: Final = 10001
+TIMEOUT_S: Final = 3600
+SGX_NODES: Final[Mapping[str, str]] = MappingProxyType({"intelvm": "sgx"})
+EPC: Final = "sgx.intel.com/epc"
+QUOTE_PROVIDER: Final = "sgx.intel.com/quote-provider"
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and with what the steps run.
+
+    Args:
+        image: Container image with Strongroom and Kubeflow's SDK, by digest or tag.
+        workloads: Folder with the steps' definitions, as they were authorized.
+        container_workloads: The same folder inside the image; None: the one in the package.
+        container_enclaves: Folder with the steps' signed enclaves inside the image; None: without Gramine.
+        node_selector: Labels of the nodes.
+        epc: Name of the resource that stands for protected memory; None: nodes without SGX.
+        room: ConfigMap with the broker's address and certificate (`room.toml`, `ca.pem`).
+        sources: PersistentVolumeClaim with the sealed loan books; None: no ``sealed:`` sources.
+    """
+
+    image: str
+    workloads: Path = WORKLOADS
+    container_workloads: str | None = None
+    container_enclaves: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=lambda: SGX_NODES)
+    epc: str | None = EPC
+    room: str = "strongroom-room"
+    sources: str | None = None
+
+
+def compile_pipeline(placement: Placement, out: Path) -> None:
+    """Write the pipeline as Kubeflow's YAML: two documents, pipeline and platform.
+
+    Args:
+        placement: Where and with what the steps run.
+        out: File to write; its name ends in ``.yaml``.
+
+    Raises:
+        ConfigurationError: The SDK is not installed, a workload is wrong, or a value doesn't fit.
+    """
+    kfp = require_kfp()
+    from strongroom.pipelines.definition import STEPS, make_pipeline
+
+    workloads = {name: load_workload(placement.workloads / name / "workload.toml") for name in STEPS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Kubeflow warns about what its local runner does not do
+        pipeline = make_pipeline(lambda task, name: _place(task, workloads[name], placement))
+        try:
+            kfp.compiler.Compiler().compile(pipeline, str(out))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"can't write {out}: {error}", code="pipeline.compile") from None
+
+
+def require_kfp() -> Any:
+    """Kubeflow's SDK.
+
+    Raises:
+        ConfigurationError: It is not installed, code ``pipeline.kfp``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import kfp.compiler
+            import kfp.kubernetes  # noqa: F401 -- both must be there
+    except ImportError:
+        raise ConfigurationError(
+            "Kubeflow's SDK is not installed", code="pipeline.kfp", hint="pip install 'strongroom[pipelines]'"
+        ) from None
+    return kfp
+
+
+def _place(task: Any, workload: Workload, placement: Placement) -> None:
+    """Give one task its image, nodes, resources, settings, and the names of what it may have."""
+    from kfp import kubernetes
+
+    needs = workload.resources
+    task.set_container_image(placement.image)
+    task.set_cpu_request(str(needs.cpus)).set_cpu_limit(str(needs.cpus))
+    task.set_memory_request(f"{needs.memory_mib}Mi").set_memory_limit(f"{needs.memory_mib}Mi")
+    if placement.epc is not None:
+        # Kubeflow takes one custom resource a task, as a whole number; it becomes a limit, and so the request.
+        task.set_accelerator_type(placement.epc).set_accelerator_limit(needs.epc_mib * MIB)
+        kubernetes.add_pod_annotation(task, QUOTE_PROVIDER, "intel")
+    for label, value in sorted(placement.node_selector.items()):
+        kubernetes.add_node_selector(task, label, value)
+    kubernetes.add_pod_label(task, "strongroom/workload", workload.name)
+    kubernetes.add_pod_annotation(task, "strongroom/keys", " ".join(sorted(set(workload.keys.values()))))
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    kubernetes.set_timeout(task, TIMEOUT_S)
+    kubernetes.use_config_map_as_volume(task, placement.room, ROOM_FOLDER)
+    if placement.sources is not None and workload.name == "load-data":
+        kubernetes.mount_pvc(task, placement.sources, SOURCES_FOLDER)
+    for name, value in _settings(placement, workload).items():
+        task.set_env_variable(name, value)
+
+
+def _settings(placement: Placement, workload: Workload) -> dict[str, str]:
+    settings = {"STRONGROOM_ROOM": ROOM_FOLDER, "STRONGROOM_PLATFORM": "auto"}
+    if placement.container_workloads is not None:
+        settings["STRONGROOM_PIPELINE_WORKLOADS"] = placement.container_workloads
+    if placement.container_enclaves is not None:
+        settings["STRONGROOM_PIPELINE_ENCLAVES"] = placement.container_enclaves
+    if placement.sources is not None and workload.name == "load-data":
+        settings["STRONGROOM_PIPELINE_SOURCES"] = SOURCES_FOLDER
+    return settings

@@ -1,0 +1,1 @@
+"""Workload definitions of the pipeline's steps, one folder a step."""
