@@ -1,7 +1,9 @@
 """Secret provisioning over loopback: every kind of client is served, every failure is refused and logged."""
 
 import datetime as dt
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from OpenSSL import crypto
 
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
@@ -143,6 +145,38 @@ def test_tls_1_3_is_not_offered_because_its_tickets_kill_gramine_1_8(
     with pytest.raises(VerificationError) as refusal:
         TlsConnection(service.address, context, timeout_s=20)
     assert "version" in str(refusal.value)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rsa3072", ["-sigalgs", "ECDSA+SHA256:RSA+SHA256", "-groups", "P-256"]),  # as mbedTLS 2.26 in Gramine 1.3.1
+        ("p384", ["-sigalgs", "ECDSA+SHA256", "-groups", "P-384:P-256", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"]),
+        (
+            "p384",
+            [
+                "-sigalgs",
+                "ECDSA+SHA384:ECDSA+SHA256",
+                "-groups",
+                "X25519:P-256:P-384",
+                "-cipher",
+                "ECDHE-ECDSA-AES128-GCM-SHA256",
+            ],
+        ),
+    ],
+)
+def test_serves_what_the_releases_of_mbedtls_offer(
+    service: Service, platform: SimulatedPlatform, tmp_path: Path, kind: KeyKind, options: list[str]
+) -> None:
+    shown = attested_certificate(platform, kind=kind)
+    private = shown.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "client.pem").write_bytes(shown.certificate.public_bytes(Encoding.PEM) + private)
+    command = ["openssl", "s_client", "-connect", f"localhost:{service.address.port}", "-tls1_2", "-quiet"]
+    command += ["-cert", str(tmp_path / "client.pem"), "-key", str(tmp_path / "client.pem")]
+    command += ["-CAfile", str(service.ca), "-verify_return_error", "-verify_hostname", "localhost"]
+    ended = subprocess.run([*command, *options], input=REQUEST, capture_output=True, check=False, timeout=30)
+    assert ended.stdout == serialize_response(service.broker.key), ended.stderr.decode()
 
 
 def test_the_secret_is_the_newest_version_of_the_key(service: Service, platform: SimulatedPlatform) -> None:
