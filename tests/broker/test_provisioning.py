@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
 from OpenSSL import crypto
 
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
@@ -145,6 +154,66 @@ def test_tls_1_3_is_not_offered_because_its_tickets_kill_gramine_1_8(
     with pytest.raises(VerificationError) as refusal:
         TlsConnection(service.address, context, timeout_s=20)
     assert "version" in str(refusal.value)
+
+
+def with_stray_null(certificate: AttestedCertificate) -> bytes:
+    """The certificate as Gramine 1.4 and 1.5 write it: a NULL parameter in the ECDSA algorithm, signed like that."""
+    body, _, _ = der.parse_sequence(der.parse_one(certificate.der, der.SEQUENCE, code="x"), code="x")
+    fields = [field.raw for field in der.parse_sequence(body, code="x")]
+    fields[2] = der.encode(der.SEQUENCE, der.encode_oid("1.2.840.10045.4.3.2"), b"\x05\x00")
+    signed = der.encode(der.SEQUENCE, *fields)
+    assert isinstance(certificate.key, ec.EllipticCurvePrivateKey)
+    signature = certificate.key.sign(signed, ec.ECDSA(hashes.SHA256()))
+    return der.encode(der.SEQUENCE, signed, fields[2], der.encode(der.BIT_STRING, b"\0", signature))
+
+
+def test_client_of_gramine_1_5_with_malformed_ecdsa_parameters_is_served(
+    service: Service, platform: SimulatedPlatform, tmp_path: Path
+) -> None:
+    shown = attested_certificate(platform, legacy_only=True)
+    raw = with_stray_null(shown)
+    with pytest.raises(ValueError, match=r"."):
+        x509.load_der_x509_certificate(raw)  # what X.509 libraries say to it
+    private = shown.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "client.pem").write_bytes(ssl.DER_cert_to_PEM_cert(raw).encode() + private)
+    context = ssl.create_default_context(cafile=service.ca)
+    context.load_cert_chain(tmp_path / "client.pem")
+    plain = socket.create_connection(("localhost", service.address.port), 20)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+        tls.sendall(REQUEST)
+        answer = b"".join(iter(lambda: tls.recv(100), b""))
+    assert answer == serialize_response(service.broker.key)
+    assert service.decisions()[-1]["decision"] == "allow"
+
+
+def nothing(tls: ssl.SSLSocket) -> bool:
+    """Whether the server ends the connection without a byte, politely or not."""
+    try:
+        return not tls.recv(1)
+    except (ConnectionResetError, ssl.SSLError):
+        return True
+
+
+@pytest.mark.testdata
+def test_gramines_own_certificates_pass_the_handshake_and_their_synthetic_quotes_are_refused(
+    service: Service, testdata: Path, tmp_path: Path
+) -> None:
+    folder = testdata / "gramine" / "ratls"
+    codes = {}
+    for version in ("1.5", "1.7", "1.8", "1.9"):
+        key = load_der_private_key((folder / f"gramine_v{version}.key.der").read_bytes(), None)
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        certificate = ssl.DER_cert_to_PEM_cert((folder / f"gramine_v{version}.cert.der").read_bytes())
+        (tmp_path / "client.pem").write_bytes(certificate.encode() + private)
+        context = ssl.create_default_context(cafile=service.ca)
+        context.load_cert_chain(tmp_path / "client.pem")
+        plain = socket.create_connection(("localhost", service.address.port), 20)
+        with plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.sendall(REQUEST)
+            assert nothing(tls)
+        codes[version] = [finding["code"] for finding in service.decisions()[-1]["findings"]]
+        assert len(service.decisions()) == len(codes)
+    assert all(found[0].startswith(("quote.", "report.", "pck.")) for found in codes.values()), codes
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
@@ -305,9 +374,6 @@ def mismatched_key(certificate: AttestedCertificate) -> crypto.PKey:
 
 
 def test_refuses_a_certificate_without_evidence(service: Service, platform: SimulatedPlatform) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     key = ec.generate_private_key(ec.SECP384R1())
     moment = service.broker.parts.clock()
     name = x509.Name([])
