@@ -4,9 +4,8 @@
     httpx.Client(verify=ssl_context(peer))
     grpc.secure_channel(target, grpc.ssl_channel_credentials(pem(peer).encode()), options=grpc_options(peer))
 
-A server that restarts makes a new key and must be looked at again; a connection to another key fails. So does a
-connection after the evidence is no longer looked at in time: how long a pin is kept is the caller's decision, and never
-longer than ``peer.claims.collateral_expires``.
+A server that restarts makes a new key and must be looked at again; a connection to any other key fails. A pin has no
+clock: how long it is kept is the caller's decision, and never longer than ``peer.claims.collateral_expires``.
 """
 
 import ssl
