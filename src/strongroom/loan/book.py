@@ -23,12 +23,14 @@ class LoanBook:
         codes: int8 per categorical column, the index into the schema's values.
         target: int8, 1 for a default, or None where it is not known.
         extra: Text columns that are no input of a model, kept aside by name (a protected attribute to report on).
+        weight: How much each row counts in training; None: all alike.
     """
 
     numbers: Mapping[str, Floats]
     codes: Mapping[str, Codes]
     target: Labels | None = None
     extra: Mapping[str, npt.NDArray[np.object_]] = field(default_factory=dict)
+    weight: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.numbers[NUMBERS[0].name])
@@ -40,6 +42,7 @@ class LoanBook:
             {name: column[rows] for name, column in self.codes.items()},
             None if self.target is None else self.target[rows],
             {name: column[rows] for name, column in self.extra.items()},
+            None if self.weight is None else self.weight[rows],
         )
 
     def between(self, start: int, stop: int) -> "LoanBook":
@@ -50,6 +53,7 @@ class LoanBook:
             {name: column[cut] for name, column in self.codes.items()},
             None if self.target is None else self.target[cut],
             {name: column[cut] for name, column in self.extra.items()},
+            None if self.weight is None else self.weight[cut],
         )
 
 
@@ -65,8 +69,15 @@ def join(books: list[LoanBook]) -> LoanBook:
         {column.name: np.concatenate([book.codes[column.name] for book in books]) for column in CATEGORIES},
         np.concatenate([book.target for book in books if book.target is not None]) if labelled else None,
         {name: np.concatenate([book.extra[name] for book in books]) for name in _extra_of_all(books)},
+        _weights_of_all(books),
     )
 
 
 def _extra_of_all(books: list[LoanBook]) -> list[str]:
     return [name for name in books[0].extra if all(name in book.extra for book in books)]
+
+
+def _weights_of_all(books: list[LoanBook]) -> Floats | None:
+    if all(book.weight is None for book in books):
+        return None
+    return np.concatenate([np.ones(len(book), np.float32) if book.weight is None else book.weight for book in books])

@@ -148,12 +148,12 @@ def write_continued(storage: Storage, outcome: Continued, out: str) -> None:
 
 def _rows(storage: Storage, bundle: Bundle, folders: list[str]) -> _Rows:
     held_out = join([_held_out(storage, folder) for folder in _folders(bundle, "held_out")])
-    batch = join([read_rows(storage, folder, "train").book for folder in folders])
+    batch = join([read_rows(storage, folder, "train").weighted() for folder in folders])
     kept = batch.take(without_copies(batch, held_out))
     if not len(kept):
         raise FormatError("every new row is a copy of a held-out row", code="loan.too_few")
     earlier = [folder for folder in _folders(bundle, "data") if folder not in folders]
-    old = [read_rows(storage, folder, "train").book for folder in earlier]
+    old = [read_rows(storage, folder, "train").weighted() for folder in earlier]
     return _Rows(old, kept, held_out, len(batch) - len(kept))
 
 

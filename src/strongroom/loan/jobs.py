@@ -75,7 +75,7 @@ def training_rows(storage: Storage, folders: Sequence[str]) -> LoanBook:
     """
     if not folders:
         raise ConfigurationError("no processed data was named", code="loan.data")
-    return join([read_rows(storage, folder, "train").book for folder in folders])
+    return join([read_rows(storage, folder, "train").weighted() for folder in folders])
 
 
 def training_facts(

@@ -33,13 +33,13 @@ class Preset:
 # Chosen by repeated 5-fold cross-validation on the public data set (docs/benchmarks.md).
 DEFAULT: Final = Preset(
     "ordinal",
-    900,
-    {"learning_rate": 0.03, "max_depth": 6, "subsample": 0.9, "colsample_bytree": 0.7, "max_bin": 2048},
+    450,
+    {"learning_rate": 0.06, "max_depth": 6, "subsample": 0.9, "colsample_bytree": 0.8, "max_bin": 4096},
 )
 DEFAULT_MANY_ROWS: Final = Preset(
     "ordinal",
-    300,
-    {"learning_rate": 0.09, "max_depth": 6, "subsample": 0.9, "colsample_bytree": 0.7, "max_bin": 512},
+    250,
+    {"learning_rate": 0.1, "max_depth": 6, "subsample": 0.9, "colsample_bytree": 0.7, "max_bin": 512},
 )
 # Source: intel/intel-cloud-optimizations-azure, kubernetes, app/loan_app/model.py.
 REFERENCE: Final = Preset("reference", 500, {"learning_rate": 0.02, "max_depth": 10, "min_child_weight": 6})

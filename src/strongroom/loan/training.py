@@ -246,7 +246,10 @@ class _Chunks(xgb.DataIter):
         part = self._parts[self._next]
         self._next += 1
         target = part.target if part.target is not None else np.empty(0, np.int8)
-        input_data(data=self._preprocessor.transform(part), label=target, feature_names=list(self._preprocessor.names))
+        # The reference's preset counts every row alike, as the reference does.
+        weight = {} if part.weight is None or self._preprocessor.recipe == "reference" else {"weight": part.weight}
+        names = list(self._preprocessor.names)
+        input_data(data=self._preprocessor.transform(part), label=target, feature_names=names, **weight)
         return True
 
     def reset(self) -> None:
