@@ -36,7 +36,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "tls": ("strongroom.cli.tls", "app", "TLS of a model server: certificates, ssl.cfg of TensorFlow Serving."),
     "platform": ("strongroom.cli.platform", "app", "Where evidence comes from: detect, simulate."),
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
-    "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them: DuckDB here, Spark on a cluster."),
+    "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them."),
     "pipeline": ("strongroom.cli.pipeline", "app", "The Kubeflow pipeline: prepare, authorize, compile, run, submit."),
     "serve": ("strongroom.cli.serve", "serve", "Serve models: TensorFlow Serving's API, attested."),
 }
