@@ -4,24 +4,33 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
+import grpc
 import structlog
 
 from strongroom.serving.config.text import models_from_config
 from strongroom.serving.config.tls import Tls
 from strongroom.serving.engines import EngineMaker
 from strongroom.serving.http.app import App, HttpLimits
+from strongroom.serving.http.confidential import ConfidentialRest
+from strongroom.serving.http.dispatch import Dispatcher
 from strongroom.serving.http.exchange import Handler
 from strongroom.serving.http.monitoring import Monitoring
 from strongroom.serving.http.server import HttpServer
 from strongroom.serving.http.tensorflow import TensorFlowRest
 from strongroom.serving.http.v2 import InferenceV2Rest
+from strongroom.serving.identity import AttestedIdentity
 from strongroom.serving.inference import Inference
 from strongroom.serving.metrics import Metrics
 from strongroom.serving.models.policy import ModelSettings
 from strongroom.serving.models.repository import Repository
 from strongroom.serving.models.storage import ModelStorage
+from strongroom.serving.receipts import Receipts
+from strongroom.serving.rpc.calls import Caller
+from strongroom.serving.rpc.confidential import ConfidentialService
+from strongroom.serving.rpc.health import SERVICE as HEALTH
 from strongroom.serving.rpc.health import Health
 from strongroom.serving.rpc.reflection import Reflection
 from strongroom.serving.rpc.server import RpcLimits, bind, make_server
@@ -30,12 +39,6 @@ from strongroom.serving.rpc.v2 import InferenceV2Service
 from strongroom.serving.status import Refused, Status, where
 
 log: Any = structlog.get_logger("strongroom.serving")
-SERVICES: Final = (
-    "tensorflow.serving.PredictionService",
-    "tensorflow.serving.ModelService",
-    "inference.GRPCInferenceService",
-)
-_HEALTH: Final = "grpc.health.v1.Health"
 
 
 @dataclass(frozen=True)
@@ -78,20 +81,28 @@ class ModelServer:
         storage: Where models are.
         makers: The engines, the preferred first.
         tls: TLS for both ports, or None for plaintext.
+        identity: Attested key for receipts and sealed requests, or None for neither.
 
     Raises:
         UnavailableError: A port is taken.
     """
 
     def __init__(
-        self, options: ServerOptions, storage: ModelStorage, makers: Sequence[EngineMaker], tls: Tls | None = None
+        self,
+        options: ServerOptions,
+        storage: ModelStorage,
+        makers: Sequence[EngineMaker],
+        tls: Tls | None = None,
+        identity: AttestedIdentity | None = None,
     ) -> None:
         self._options = options
+        self._identity = identity
+        self._receipts = None if identity is None else Receipts(identity, lambda: datetime.now(UTC))
         self._stop = threading.Event()
         self.metrics = Metrics()
         self.repository = Repository(storage, makers, drain_timeout_s=options.drain_s)
         self.inference = Inference(self.repository, self.metrics)
-        self.health = Health(self.repository, SERVICES)
+        self.health = Health(self.repository)
         self.metrics.gauge("ready", lambda: float(self.health.ready))
         self._grpc, self.grpc_port = self._make_grpc(tls)
         self._http = self._make_http(tls)
@@ -101,24 +112,35 @@ class ModelServer:
     def _make_grpc(self, tls: Tls | None) -> tuple[Any, int | None]:
         if self._options.grpc_port is None:
             return None, None
-        reflection = Reflection((*SERVICES, _HEALTH))
-        tensorflow = TensorFlowServices(self.inference, self._reload, self.metrics)
-        v2 = InferenceV2Service(self.inference, self.health, self.metrics)
-        services = (tensorflow, v2, self.health, reflection)
-        server = make_server([handler for service in services for handler in service.handlers()], self._options.rpc)
+        server = make_server(self._grpc_handlers(), self._options.rpc)
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         credentials = None if tls is None else tls.grpc_credentials()
         return server, bind(server, f"{host}:{self._options.grpc_port}", credentials)
 
+    def _grpc_handlers(self) -> list[grpc.GenericRpcHandler]:
+        caller = Caller(self.metrics, self._receipts)
+        services = {
+            **TensorFlowServices(self.inference, self._reload).services(),
+            **InferenceV2Service(self.inference, self.health).services(),
+        }
+        self.health.know(services)
+        handlers = [caller.handler(name, methods) for name, methods in services.items()]
+        handlers += self.health.handlers(caller)
+        handlers += Reflection((*services, HEALTH)).handlers()
+        if self._identity is not None:
+            inside = {f"/{name}/{method}": one for name, methods in services.items() for method, one in methods.items()}
+            handlers += ConfidentialService(self._identity, caller, inside).handlers()
+        return handlers
+
     def _make_http(self, tls: Tls | None) -> HttpServer | None:
         if self._options.rest_port is None:
             return None
-        handlers: list[Handler] = [
-            Monitoring(self.metrics, lambda: self.health.ready, self._options.metrics_path),
-            TensorFlowRest(self.inference),
-            InferenceV2Rest(self.inference, self.health),
-        ]
-        app = App(handlers, self._options.http, self.metrics)
+        monitoring = Monitoring(self.metrics, lambda: self.health.ready, self._options.metrics_path)
+        apis: list[Handler] = [TensorFlowRest(self.inference), InferenceV2Rest(self.inference, self.health)]
+        outside: list[Handler] = [*apis, monitoring]
+        if self._identity is not None:
+            outside.append(ConfidentialRest(self._identity, Dispatcher(apis, self._receipts)))
+        app = App(Dispatcher(outside, self._receipts), self._options.http, self.metrics)
         context = None if tls is None else tls.context()
         return HttpServer(app, self._options.host, self._options.rest_port, context)
 

@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from strongroom.serving.http.exchange import Handler, Request, Response, error_response
+from strongroom.serving.http.exchange import Request, Response, error_response
 from strongroom.serving.metrics import Metrics
-from strongroom.serving.status import InvalidRequest, ModelNotFound, Overloaded, Refused, Status, status_of, where
+from strongroom.serving.status import InvalidRequest, Overloaded, Refused, Status, status_of, where
 
 log: Any = structlog.get_logger("strongroom.serving")
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -42,16 +42,16 @@ class _Gone(Exception):
 
 
 class App:
-    """Hands each request to the first handler that knows its path.
+    """Speaks ASGI; what a request means is for `dispatch`.
 
     Args:
-        handlers: In order.
+        dispatch: Answers requests.
         limits: Bounds.
         metrics: Where requests are counted.
     """
 
-    def __init__(self, handlers: Sequence[Handler], limits: HttpLimits, metrics: Metrics) -> None:
-        self._handlers = tuple(handlers)
+    def __init__(self, dispatch: Callable[[Request], Response], limits: HttpLimits, metrics: Metrics) -> None:
+        self._dispatch = dispatch
         self._limits = limits
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="rest")
@@ -86,7 +86,7 @@ class App:
                 raise Overloaded("too many requests at once")
             request.body = await self._body(request, receive)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._handle, request), Status.OK
+            return await loop.run_in_executor(self._pool, self._dispatch, request), Status.OK
         except _Gone:
             raise
         except Exception as error:
@@ -97,13 +97,6 @@ class App:
             if not request.body:
                 response.headers["connection"] = "close"  # an unread body must not become the next request
             return response, status
-
-    def _handle(self, request: Request) -> Response:
-        for handler in self._handlers:
-            response = handler.handle(request)
-            if response is not None:
-                return response
-        raise ModelNotFound("Not Found")
 
     async def _body(self, request: Request, receive: Receive) -> bytes:
         if request.method in {"GET", "HEAD"}:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from strongroom.serving.inference import Answer
 from strongroom.serving.status import HTTP_STATUS, Status
 from strongroom.serving.tensors.json_values import render_json
 
@@ -22,6 +23,7 @@ class Request:
         deadline: `time.monotonic()` after which the answer is of no use.
         model: Name of the model, once a handler knows it is one of ours; for the metrics.
         api: What was asked, for the metrics.
+        answer: Who answered, for the receipt.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Request:
     deadline: float
     model: str = ""
     api: str = ""
+    answer: Answer | None = None
 
 
 @dataclass(slots=True)

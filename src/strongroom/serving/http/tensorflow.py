@@ -71,19 +71,23 @@ class TensorFlowRest:
             "classify": self._classify,
             "regress": self._regress,
         }
-        return json_response(asked[method](chosen, signature, document, request.deadline))
+        return json_response(asked[method](chosen, signature, document, request))
 
-    def _predict(self, chosen: Chosen, name: str, document: dict[str, Any], deadline: float) -> Any:
+    def _predict(self, chosen: Chosen, name: str, document: dict[str, Any], request: Request) -> Any:
         signature: Signature = self._inference.signature(chosen, name)
         inputs, in_rows = inputs_from_document(document, signature)
-        answer = self._inference.predict(chosen, name, inputs, (), deadline)
+        request.answer = answer = self._inference.predict(chosen, name, inputs, (), request.deadline)
         return outputs_as_rows(answer.outputs) if in_rows else outputs_as_columns(answer.outputs)
 
-    def _classify(self, chosen: Chosen, name: str, document: dict[str, Any], deadline: float) -> Any:
-        return {"results": self._inference.classify(chosen, name, input_from_json(document), deadline).rows}
+    def _classify(self, chosen: Chosen, name: str, document: dict[str, Any], request: Request) -> Any:
+        classes = self._inference.classify(chosen, name, input_from_json(document), request.deadline)
+        request.answer = classes.answer
+        return {"results": classes.rows}
 
-    def _regress(self, chosen: Chosen, name: str, document: dict[str, Any], deadline: float) -> Any:
-        return {"results": self._inference.regress(chosen, name, input_from_json(document), deadline).rows}
+    def _regress(self, chosen: Chosen, name: str, document: dict[str, Any], request: Request) -> Any:
+        values = self._inference.regress(chosen, name, input_from_json(document), request.deadline)
+        request.answer = values.answer
+        return {"results": values.rows}
 
     def _status(self, chosen: Chosen) -> Response:
         return _message_response(status_response(self._inference.repository.status(chosen)))

@@ -80,7 +80,7 @@ class InferenceV2Rest:
         document, binary = _split(request)
         parameters = _object(document, "parameters")
         outputs = _entries(document, "outputs", required=False)
-        answer = self._inference.predict(
+        request.answer = answer = self._inference.predict(
             chosen,
             signature_parameter(parameters),
             _inputs(_entries(document, "inputs", required=True), binary),

@@ -1,17 +1,18 @@
 """One unary gRPC call: parse, use, answer; every refusal with its status, every surprise as INTERNAL."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from strongroom.errors import StrongroomError
+from strongroom.serving.inference import Answer
 from strongroom.serving.metrics import Metrics
-from strongroom.serving.status import InvalidRequest, Status, status_of, where
+from strongroom.serving.receipts import HEADER, WANTED, Receipts
+from strongroom.serving.status import InvalidRequest, Refused, Status, status_of, where
 
 log: Any = structlog.get_logger("strongroom.serving")
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
@@ -20,52 +21,110 @@ _FAR_FUTURE_S: Final = 10 * 365 * 86400
 
 @dataclass(slots=True)
 class Call:
-    """What a use case may know about the call it serves.
+    """What a use case may know about the call it serves, and what it tells.
 
     Args:
         deadline: `time.monotonic()` when the caller stops listening; None when it has no deadline.
         metadata: The caller's metadata, lower-case names; the last value of a repeated name.
-        trailing: Metadata the use case adds to the answer.
         model: Name of the model, once the use case knows it is one of ours; for the metrics.
+        answer: Who answered, for the receipt; the last one of a call with several tasks.
+        receipt: The receipt, when one was asked for.
     """
 
     deadline: float | None
-    metadata: dict[str, str | bytes]
-    trailing: list[tuple[str, str | bytes]]
+    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
     model: str = ""
+    answer: Answer | None = None
+    receipt: str = ""
 
 
 UseCase = Callable[[Any, Call], Any]
 
 
-def unary(method: str, request_class: Any, use: UseCase, metrics: Metrics | None) -> Any:
-    """A gRPC handler that takes and gives bytes, so that a malformed message is our answer and not the library's.
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of a service.
 
     Args:
-        method: Name of the method, for the metrics.
         request_class: Message class of the request.
         use: Turns a request into a response message.
-        metrics: Where the call is counted; None for calls nobody counts.
+        counted: Whether the metrics count its calls.
     """
 
-    def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
-        started = time.perf_counter()
-        call = Call(_deadline(context), _metadata(context), [])
-        try:
-            answer: bytes = use(_parse(request_class, body), call).SerializeToString()
-        except Exception as error:
-            status, message = status_of(error)
-            _count(metrics, call, method, status, started)
-            if status is Status.INTERNAL and not isinstance(error, StrongroomError):
-                log.warning("request failed", method=method, error=type(error).__name__, where=where(error))
-            context.abort(CODES[int(status)], message)
-            raise  # abort never returns; this tells the type checker
-        _count(metrics, call, method, Status.OK, started)
-        if call.trailing:
-            context.set_trailing_metadata(tuple(call.trailing))
-        return answer
+    request_class: Any
+    use: UseCase
+    counted: bool = True
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+
+class Caller:
+    """Answers calls, whichever way they came.
+
+    Args:
+        metrics: Where calls are counted.
+        receipts: Issues receipts; None where there is no attested key.
+    """
+
+    def __init__(self, metrics: Metrics, receipts: Receipts | None) -> None:
+        self._metrics = metrics
+        self._receipts = receipts
+
+    def answer(self, name: str, method: Method, body: bytes, call: Call) -> tuple[Status, bytes]:
+        """The status and the response's bytes, or the error's text.
+
+        Args:
+            name: Of the method.
+            method: What to do.
+            body: The request's bytes, from a stranger.
+            call: What is known about it; the receipt is left in it.
+        """
+        started = time.perf_counter()
+        status = Status.OK
+        try:
+            wanted = self._wants_receipt(call)
+            raw: bytes = method.use(_parse(method.request_class, body), call).SerializeToString()
+            if wanted is not None and call.answer is not None:
+                call.receipt = wanted.issue(call.answer, body, raw)
+        except Exception as error:  # this is where every surprise ends
+            status, message = status_of(error)
+            raw = message.encode("utf-8", "replace")
+            if status is Status.INTERNAL and not isinstance(error, Refused):
+                log.warning("request failed", method=name, error=type(error).__name__, where=where(error))
+        if method.counted:
+            self._metrics.request(call.model, name, "GRPC", status.name, time.perf_counter() - started)
+        return status, raw
+
+    def _wants_receipt(self, call: Call) -> Receipts | None:
+        if call.metadata.get(HEADER) != WANTED:
+            return None
+        if self._receipts is None:
+            raise Refused(Status.FAILED_PRECONDITION, "this server has no attested key to sign receipts with")
+        return self._receipts
+
+    def handler(self, service: str, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+        """The gRPC handler of a service.
+
+        It takes and gives bytes, so that a malformed message is answered by us and not by the library.
+        """
+        handlers = {name: self._unary(name, method) for name, method in methods.items()}
+        return grpc.method_handlers_generic_handler(service, handlers)
+
+    def _unary(self, name: str, method: Method) -> grpc.RpcMethodHandler:
+        def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
+            call = Call(deadline_of(context), dict(context.invocation_metadata() or ()))
+            status, raw = self.answer(name, method, body, call)
+            if status is not Status.OK:
+                context.abort(CODES[int(status)], raw.decode("utf-8", "replace"))
+            if call.receipt:
+                context.set_trailing_metadata(((HEADER, call.receipt),))
+            return raw
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def deadline_of(context: grpc.ServicerContext) -> float | None:
+    """`time.monotonic()` when the caller stops listening, or None."""
+    left = context.time_remaining()
+    return None if left is None or left > _FAR_FUTURE_S else time.monotonic() + left
 
 
 def _parse(request_class: Any, body: bytes) -> Any:
@@ -73,17 +132,3 @@ def _parse(request_class: Any, body: bytes) -> Any:
         return request_class.FromString(body)
     except DecodeError:
         raise InvalidRequest("the request is not a protobuf message of the expected form") from None
-
-
-def _deadline(context: grpc.ServicerContext) -> float | None:
-    left = context.time_remaining()
-    return None if left is None or left > _FAR_FUTURE_S else time.monotonic() + left
-
-
-def _metadata(context: grpc.ServicerContext) -> dict[str, str | bytes]:
-    return dict(context.invocation_metadata() or ())
-
-
-def _count(metrics: Metrics | None, call: Call, method: str, status: Status, started: float) -> None:
-    if metrics is not None:
-        metrics.request(call.model, method, "GRPC", status.name, time.perf_counter() - started)

@@ -1,16 +1,17 @@
 """grpc.health.v1.Health: serving when every configured model answers; one service name per model and API."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import grpc
 
 from strongroom.serving.models.repository import Chosen, Repository
-from strongroom.serving.rpc.calls import Call, unary
+from strongroom.serving.rpc.calls import Call, Caller, Method
 from strongroom.serving.status import ModelNotFound, Refused
 from strongroom.serving.wire.grpc_services import HealthCheckRequest, HealthCheckResponse
 
+SERVICE: Final = "grpc.health.v1.Health"
 SERVING: Final = 1
 NOT_SERVING: Final = 2
 SERVICE_UNKNOWN: Final = 3
@@ -23,14 +24,17 @@ class Health:
 
     Args:
         repository: Has the models.
-        services: Names of the gRPC services.
     """
 
-    def __init__(self, repository: Repository, services: tuple[str, ...]) -> None:
+    def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._services = {"", *services}
+        self._services = {""}
         self._draining = False
         self._watchers = 0
+
+    def know(self, services: Iterable[str]) -> None:
+        """Answer for these gRPC services too."""
+        self._services.update(services)
 
     def drain(self) -> None:
         """Say NOT_SERVING from now on."""
@@ -49,20 +53,17 @@ class Health:
             return False
         return not self._draining
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What a gRPC server is given."""
+    def handlers(self, caller: Caller) -> list[grpc.GenericRpcHandler]:
+        """What a gRPC server is given: gRPC looks for a method in each handler in turn."""
+        watch = grpc.unary_stream_rpc_method_handler(
+            self._watch,
+            request_deserializer=HealthCheckRequest.FromString,
+            response_serializer=HealthCheckResponse.SerializeToString,
+        )
+        check = Method(HealthCheckRequest, self._check, counted=False)
         return [
-            grpc.method_handlers_generic_handler(
-                "grpc.health.v1.Health",
-                {
-                    "Check": unary("Check", HealthCheckRequest, self._check, None),
-                    "Watch": grpc.unary_stream_rpc_method_handler(
-                        self._watch,
-                        request_deserializer=HealthCheckRequest.FromString,
-                        response_serializer=HealthCheckResponse.SerializeToString,
-                    ),
-                },
-            )
+            caller.handler(SERVICE, {"Check": check}),
+            grpc.method_handlers_generic_handler(SERVICE, {"Watch": watch}),
         ]
 
     def _state(self, service: str) -> int:

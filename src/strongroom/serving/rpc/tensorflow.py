@@ -1,15 +1,12 @@
 """tensorflow.serving.PredictionService and ModelService."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-
-import grpc
 
 from strongroom.serving.engines import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 from strongroom.serving.inference import Answer, Inference
-from strongroom.serving.metrics import Metrics
 from strongroom.serving.models.repository import Chosen
-from strongroom.serving.rpc.calls import Call, UseCase, unary
+from strongroom.serving.rpc.calls import Call, Method
 from strongroom.serving.rpc.messages import (
     check_metadata_fields,
     chosen_from_spec,
@@ -33,41 +30,27 @@ class TensorFlowServices:
     Args:
         inference: The use cases.
         reload: Applies a new ModelServerConfig.
-        metrics: Where calls are counted.
     """
 
-    def __init__(self, inference: Inference, reload: Reload, metrics: Metrics) -> None:
+    def __init__(self, inference: Inference, reload: Reload) -> None:
         self._inference = inference
         self._reload = reload
-        self._metrics = metrics
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What a gRPC server is given."""
-        return [
-            self._service(
-                "PredictionService",
-                {
-                    "Predict": (wire.PredictRequest, self._predict),
-                    "Classify": (wire.ClassificationRequest, self._classify),
-                    "Regress": (wire.RegressionRequest, self._regress),
-                    "MultiInference": (wire.MultiInferenceRequest, self._multi_inference),
-                    "GetModelMetadata": (wire.GetModelMetadataRequest, self._metadata),
-                },
-            ),
-            self._service(
-                "ModelService",
-                {
-                    "GetModelStatus": (wire.GetModelStatusRequest, self._status),
-                    "HandleReloadConfigRequest": (wire.ReloadConfigRequest, self._handle_reload),
-                },
-            ),
-        ]
-
-    def _service(self, name: str, methods: Mapping[str, tuple[Any, UseCase]]) -> grpc.GenericRpcHandler:
-        return grpc.method_handlers_generic_handler(
-            f"tensorflow.serving.{name}",
-            {method: unary(method, request, use, self._metrics) for method, (request, use) in methods.items()},
-        )
+    def services(self) -> dict[str, dict[str, Method]]:
+        """Full service name to its methods."""
+        return {
+            "tensorflow.serving.PredictionService": {
+                "Predict": Method(wire.PredictRequest, self._predict),
+                "Classify": Method(wire.ClassificationRequest, self._classify),
+                "Regress": Method(wire.RegressionRequest, self._regress),
+                "MultiInference": Method(wire.MultiInferenceRequest, self._multi_inference),
+                "GetModelMetadata": Method(wire.GetModelMetadataRequest, self._metadata),
+            },
+            "tensorflow.serving.ModelService": {
+                "GetModelStatus": Method(wire.GetModelStatusRequest, self._status),
+                "HandleReloadConfigRequest": Method(wire.ReloadConfigRequest, self._handle_reload),
+            },
+        }
 
     def _chosen(self, spec: Any, call: Call) -> Chosen:
         chosen = chosen_from_spec(spec)
@@ -80,6 +63,7 @@ class TensorFlowServices:
         answer = self._inference.predict(
             chosen, request.model_spec.signature_name, inputs, tuple(request.output_filter), call.deadline
         )
+        call.answer = answer
         response = wire.PredictResponse()
         for name, array in answer.outputs.items():
             fill_tensor(response.outputs[name], array)
@@ -89,6 +73,7 @@ class TensorFlowServices:
     def _classify(self, request: Any, call: Call) -> Any:
         chosen = self._chosen(request.model_spec, call)
         classes = self._inference.classify(chosen, request.model_spec.signature_name, request.input, call.deadline)
+        call.answer = classes.answer
         response = wire.ClassificationResponse(result=classification_result(classes))
         fill_spec(response.model_spec, classes.answer)
         return response
@@ -96,6 +81,7 @@ class TensorFlowServices:
     def _regress(self, request: Any, call: Call) -> Any:
         chosen = self._chosen(request.model_spec, call)
         values = self._inference.regress(chosen, request.model_spec.signature_name, request.input, call.deadline)
+        call.answer = values.answer
         response = wire.RegressionResponse(result=regression_result(values))
         fill_spec(response.model_spec, values.answer)
         return response
@@ -120,6 +106,7 @@ class TensorFlowServices:
             answer = values.answer
         else:
             raise Refused(Status.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name[:100]}")
+        call.answer = answer
         fill_spec(result.model_spec, answer)
 
     def _metadata(self, request: Any, call: Call) -> Any:

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import grpc
-
 from strongroom import __version__
 from strongroom.serving.inference import Answer, Inference
-from strongroom.serving.metrics import Metrics
-from strongroom.serving.rpc.calls import Call, UseCase, unary
+from strongroom.serving.rpc.calls import Call, Method
 from strongroom.serving.rpc.health import Health
 from strongroom.serving.status import InvalidRequest
 from strongroom.serving.tensors.dtypes import Array, dtype_of
@@ -24,32 +21,36 @@ class InferenceV2Service:
     Args:
         inference: The use cases.
         health: Says what is ready.
-        metrics: Where calls are counted.
     """
 
-    def __init__(self, inference: Inference, health: Health, metrics: Metrics) -> None:
+    def __init__(self, inference: Inference, health: Health) -> None:
         self._inference = inference
         self._health = health
-        self._metrics = metrics
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What a gRPC server is given."""
-        uncounted: dict[str, tuple[Any, UseCase]] = {
-            "ServerLive": (wire.ServerLiveRequest, lambda _, __: wire.ServerLiveResponse(live=True)),
-            "ServerReady": (
-                wire.ServerReadyRequest,
-                lambda _, __: wire.ServerReadyResponse(ready=self._health.ready),
-            ),
-            "ServerMetadata": (
-                wire.ServerMetadataRequest,
-                lambda _, __: wire.ServerMetadataResponse(name=SERVER_NAME, version=__version__),
-            ),
-            "ModelReady": (wire.ModelReadyRequest, self._model_ready),
+    def services(self) -> dict[str, dict[str, Method]]:
+        """Full service name to its methods."""
+        return {
+            SERVICE: {
+                "ServerLive": Method(wire.ServerLiveRequest, self._live, counted=False),
+                "ServerReady": Method(wire.ServerReadyRequest, self._ready, counted=False),
+                "ModelReady": Method(wire.ModelReadyRequest, self._model_ready, counted=False),
+                "ServerMetadata": Method(wire.ServerMetadataRequest, self._server_metadata, counted=False),
+                "ModelMetadata": Method(wire.ModelMetadataRequest, self._metadata),
+                "ModelInfer": Method(wire.ModelInferRequest, self._infer),
+            }
         }
-        methods = {name: unary(name, request, use, None) for name, (request, use) in uncounted.items()}
-        methods["ModelMetadata"] = unary("ModelMetadata", wire.ModelMetadataRequest, self._metadata, self._metrics)
-        methods["ModelInfer"] = unary("ModelInfer", wire.ModelInferRequest, self._infer, self._metrics)
-        return [grpc.method_handlers_generic_handler(SERVICE, methods)]
+
+    def _live(self, request: Any, call: Call) -> Any:
+        del request, call
+        return wire.ServerLiveResponse(live=True)
+
+    def _ready(self, request: Any, call: Call) -> Any:
+        del request, call
+        return wire.ServerReadyResponse(ready=self._health.ready)
+
+    def _server_metadata(self, request: Any, call: Call) -> Any:
+        del request, call
+        return wire.ServerMetadataResponse(name=SERVER_NAME, version=__version__)
 
     def _model_ready(self, request: Any, call: Call) -> Any:
         del call
@@ -80,6 +81,7 @@ class InferenceV2Service:
             tuple(output.name for output in request.outputs),
             call.deadline,
         )
+        call.answer = answer
         return _response(answer, request.id, raw=bool(request.raw_input_contents))
 
 
