@@ -235,9 +235,9 @@ def _parse_preprocessor(raw: bytes) -> Preprocessor:
 
 def _load_booster(raw: bytes) -> xgb.Booster:
     booster = xgb.Booster({"verbosity": 0})
+    if not 0 < len(raw) <= MAX_MODEL_BYTES:  # nothing at all makes XGBoost end the process
+        raise FormatError("not XGBoost's trees", code="loan.bundle")
     try:
-        if len(raw) > MAX_MODEL_BYTES:
-            raise FormatError("the trees are too large", code="loan.bundle")
         booster.load_model(bytearray(raw))
     except xgb.core.XGBoostError:
         raise FormatError("not XGBoost's trees", code="loan.bundle") from None
