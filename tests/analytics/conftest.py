@@ -69,7 +69,13 @@ def write_table(kms: LocalKms, signer: Signer) -> WriteTable:
     ) -> Manifest:
         protection = Protection(key, column_keys or {})
         writer = TableWriter(
-            folder, name, rows.schema, protection, writing=Writing(kms, signer), previous=previous, append=append
+            folder,
+            name,
+            rows.schema,
+            protection,
+            writing=Writing(kms, signer, VersionsInMemory()),
+            previous=previous,
+            append=append,
         )
         with writer:
             size = max(-(-rows.num_rows // files), 1)

@@ -282,7 +282,9 @@ def test_schema_drift(tmp_path: Path, rows: Any, write_table: Any, reading: Any,
 
 
 def test_refuses_rows_of_another_schema_when_writing(tmp_path: Path, rows: Any, kms: Any, signer: Signer) -> None:
-    writer = TableWriter(tmp_path / "t", "trips", rows.schema, Protection(TRIPS), writing=Writing(kms, signer))
+    writer = TableWriter(
+        tmp_path / "t", "trips", rows.schema, Protection(TRIPS), writing=Writing(kms, signer, VersionsInMemory())
+    )
     with pytest.raises(FormatError, match="another schema"), writer:
         writer.write(rows)
         writer.write(rows.drop_columns(["id"]))

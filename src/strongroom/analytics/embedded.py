@@ -139,6 +139,10 @@ class EmbeddedEngine:
             )
         return ConfigurationError(_first_line(text) + _place(text), code="query.sql")
 
+    def progress(self) -> float:
+        """Percent of the running query that is done; negative when nothing is known."""
+        return float(self._connection.query_progress())
+
     def close(self) -> None:
         """Close the connection; the plaintext in its memory is freed with it."""
         self._connection.close()

@@ -32,6 +32,10 @@ class Engine(Protocol):
     name: str
     version: str
 
+    def progress(self) -> float:
+        """Percent of the running query that is done; negative when nothing is known."""
+        ...
+
     def query(self, sql: str, tables: Mapping[str, Table]) -> Result:
         """Start a query.
 

@@ -76,6 +76,8 @@ def open_source(path: Path, types: Mapping[str, str] | None = None) -> Source:
     given = {name: _type(text) for name, text in (types or {}).items()}
     kind = formats.pop()
     found = _common_schema(files, kind, pa.schema(list(given.items())))
+    if kind == "csv" and (binary := [item.name for item in found if pa.types.is_binary(item.type)]):
+        raise FormatError(f"{path.name}: column {binary[0][:100]!r} is not UTF-8 text", code="import.encoding")
     if unknown := given.keys() - set(found.names):
         raise ConfigurationError(f"no column {min(unknown)!r} in {files[0].name}", code="import.column")
     columns = [pa.field(f.name, given.get(f.name, storable(f.type)), f.nullable) for f in found]

@@ -11,6 +11,8 @@ from strongroom.room.new_file import NewFile
 
 MAX_POINTS: Final = 100_000
 MAX_BARS: Final = 60
+MAX_UPRIGHT: Final = 8
+MAX_PANELS: Final = 6
 _DPI: Final = 144
 
 
@@ -38,33 +40,40 @@ def plot_series(result: Any, target: Path, *, title: str = "", overwrite: bool =
             code="plot.no_series",
             hint=f"select an axis first, then numbers; 1 to {MAX_POINTS} rows",
         )
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    numbers = numbers[:MAX_PANELS]
+    figure = Figure(figsize=(9, 1.5 + 2.5 * len(numbers)), layout="constrained")
     FigureCanvasAgg(figure)
-    _draw(figure.add_subplot(), result, numbers)
+    panels = figure.subplots(len(numbers), 1, sharex=True, squeeze=False)[:, 0]
+    axis = result.column_names[0]
+    places = _places(result, axis)
+    for panel, name in zip(panels, numbers, strict=True):
+        _draw(panel, places, _floats(result, name))
+        panel.set_ylabel(name)
+    panels[-1].set_xlabel(axis)
     figure.suptitle(title)
     with NewFile(target, overwrite=overwrite) as file:
-        figure.savefig(cast(IO[bytes], FileSink(file)), format="png", dpi=_DPI)
+        figure.savefig(cast("IO[bytes]", FileSink(file)), format="png", dpi=_DPI)
 
 
-def _draw(axes: Any, result: Any, numbers: list[str]) -> None:
-    axis = result.column_names[0]
-    places: Any = result.column(axis).to_pylist()
-    is_text = not (_is_number(result.schema.field(axis).type) or pa.types.is_temporal(result.schema.field(axis).type))
-    if is_text and len(places) <= MAX_BARS:
-        _bars(axes, result, [str(place) for place in places], numbers)
+def _draw(panel: Any, places: list[Any], heights: list[float]) -> None:
+    """One column of numbers; each has a panel of its own because a count and a price share no scale."""
+    if isinstance(places[0], str):
+        panel.bar(places, heights)
+        panel.tick_params("x", rotation=90 if len(places) > MAX_UPRIGHT else 0)
     else:
-        for name in numbers:
-            axes.plot(places, _floats(result, name), marker="o" if len(places) <= MAX_BARS else None, label=name)
-    axes.set_xlabel(axis)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
+        panel.plot(places, heights, marker="o" if len(places) <= MAX_BARS else None)
+        panel.set_ylim(bottom=0 if min(heights) >= 0 else None)
+    panel.grid(visible=True, alpha=0.3)
 
 
-def _bars(axes: Any, result: Any, labels: list[str], numbers: list[str]) -> None:
-    width = 0.8 / len(numbers)
-    for index, name in enumerate(numbers):
-        axes.bar([i + index * width for i in range(len(labels))], _floats(result, name), width, label=name)
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(labels))], labels, rotation=90 if len(labels) > 8 else 0)
+def _places(result: Any, axis: str) -> list[Any]:
+    kind = result.schema.field(axis).type
+    values = result.column(axis).to_pylist()
+    if _is_number(kind) or pa.types.is_temporal(kind):
+        return [float("nan") if value is None else value for value in values]
+    if len(values) > MAX_BARS:
+        raise ConfigurationError(f"more than {MAX_BARS} bars to plot", code="plot.no_series", hint="add LIMIT")
+    return ["(none)" if value is None else str(value) for value in values]
 
 
 def _floats(result: Any, name: str) -> list[float]:

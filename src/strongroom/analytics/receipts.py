@@ -137,7 +137,7 @@ def verify_receipt(
         raw: What `sign_receipt` returned.
         trusted: Public keys that are believed.
         sql: The statement that should have been run.
-        output: The bytes that should have come out.
+        output: SHA-256 of what should have come out.
         manifests: Tables that should have been read.
 
     Returns:
@@ -169,7 +169,7 @@ def verify_receipt(
 def _compare(statement: dict[str, Any], sql: str | None, output: bytes | None, manifests: Iterable[Manifest]) -> None:
     if sql is not None and statement["query"] != query_digest(sql).hex():
         raise VerificationError("the receipt is about another query", code="receipt.query")
-    if output is not None and statement["output"]["digest"] != hashlib.sha256(output).hexdigest():
+    if output is not None and statement["output"]["digest"] != output.hex():
         raise VerificationError("the receipt is about another output", code="receipt.output")
     for manifest in manifests:
         if _table(manifest) not in statement["tables"]:

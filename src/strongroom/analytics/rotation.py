@@ -53,11 +53,12 @@ def rotate(folder: Path, name: str, renamed: Mapping[str, str], reading: Reading
         for part in table.parts:
             written.append(_rotate_part(part, f"part-{table.manifest.version + 1:05d}-{len(written):06d}", rewrap))
         manifest = _rotated(table, written, renamed)
-        publish(folder, manifest, Writing(reading.data_keys.kms, signer), replaced=table.manifest.parts)
+        publish(
+            folder, manifest, Writing(reading.data_keys.kms, signer, reading.versions), replaced=table.manifest.parts
+        )
     except BaseException:
         remove_parts(folder, written)
         raise
-    reading.versions.remember(manifest)
     return manifest
 
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from strongroom.analytics.parquet.footer import MAGIC, parse_tail
 from strongroom.analytics.parquet.material import decode
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.sink import FileSink
+from strongroom.analytics.versions import Versions
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.formats.kbs import ResourcePath
 from strongroom.room.file_errors import file_errors
@@ -39,6 +40,7 @@ FILE_ROWS: Final = 4 * ROW_GROUP_ROWS
 PAGE_BYTES: Final = 1024 * 1024
 COMPRESSION: Final = "zstd"
 _END_SIZE: Final = 8
+_SEPARATORS: Final = frozenset(".,:;")
 _KEPT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -71,10 +73,12 @@ class Writing:
     Args:
         kms: The key service.
         signer: Signs manifests.
+        versions: Remembers the newest version of each table: a new table of an old name continues its numbers.
     """
 
     kms: Kms
     signer: Signer
+    versions: Versions
 
 
 class FileEncryption:
@@ -86,7 +90,8 @@ class FileEncryption:
         schema: Arrow schema of the table.
 
     Raises:
-        ConfigurationError: A column with a key of its own is not in the schema.
+        ConfigurationError: A column with a key of its own is not in the schema, or a name can't be written in the key
+            tools' mapping of keys to columns.
     """
 
     def __init__(self, kms: Kms, protection: Protection, schema: pa.Schema) -> None:
@@ -95,6 +100,11 @@ class FileEncryption:
                 f"no column {min(unknown)!r} in this table",
                 code="analytics.column_key",
                 hint="columns: " + ", ".join(schema.names[:30]),
+            )
+        if protection.column_keys and (bad := [name for name in schema.names if set(name) & _SEPARATORS]):
+            raise ConfigurationError(
+                f"with column keys, a column's name can't hold any of {''.join(sorted(_SEPARATORS))}: {bad[0][:100]!r}",
+                code="analytics.column_name",
             )
         self._factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
         self._connection = pe.KmsConnectionConfig()
@@ -190,21 +200,44 @@ def write_part(folder: Path, name: str, batches: Iterable[Any], schema: pa.Schem
     rows = 0
     with NewFile(folder / name) as file:
         sink = _TailKeeper(file)
+        options = _encodings(schema) | {"encryption_properties": encryption.properties()}
         with pq.ParquetWriter(
             sink,
             schema,
             compression=COMPRESSION,
             data_page_size=PAGE_BYTES,
             max_rows_per_page=ROW_GROUP_ROWS,
-            encryption_properties=encryption.properties(),
+            **options,
         ) as writer:
-            for batch in batches:
-                table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-                writer.write_table(_conforming(table, schema), row_group_size=ROW_GROUP_ROWS)
-                rows += table.num_rows
+            for group in _row_groups(batches, schema):
+                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                rows += group.num_rows
         tail = sink.tail()
     crypto = parse_tail(tail, sink.size - len(tail))
     return Part(name, sink.size, rows, crypto.digest, hashlib.sha256(crypto.key_metadata).digest())
+
+
+def _encodings(schema: pa.Schema) -> dict[str, Any]:
+    """Times as differences: they hardly repeat, so a dictionary only costs. (Nested schemas keep the defaults.)"""
+    times = [item.name for item in schema if pa.types.is_timestamp(item.type)]
+    if not times or any(pa.types.is_nested(item.type) for item in schema):
+        return {}
+    others = [name for name in schema.names if name not in times]
+    return {"use_dictionary": others, "column_encoding": dict.fromkeys(times, "DELTA_BINARY_PACKED")}
+
+
+def _row_groups(batches: Iterable[Any], schema: pa.Schema) -> Iterator[Any]:
+    """Batches of any size as tables of a row group's size; at least one, maybe empty."""
+    pending, count = [schema.empty_table()], 0
+    for batch in batches:
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        pending.append(_conforming(table.replace_schema_metadata(), schema))
+        count += table.num_rows
+        if count >= ROW_GROUP_ROWS:
+            yield pa.concat_tables(pending)
+            pending, count = [], 0
+    if pending:
+        yield pa.concat_tables(pending)
 
 
 def _conforming(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -241,6 +274,7 @@ class TableWriter:
         self._protection, self._writing = protection, writing
         self._previous, self._append = previous, append
         self._encryption = FileEncryption(writing.kms, protection, self._schema)
+        self._version = self._next_version()
         self._pending: list[Any] = []
         self._pending_rows = 0
         self._parts: list[Part] = []
@@ -262,21 +296,28 @@ class TableWriter:
         if self._pending_rows >= FILE_ROWS:
             self._flush()
 
+    def write_part(self, batches: Iterable[Any]) -> Part:
+        """Write one file of the table; several threads may do so at once. `add` makes it count.
+
+        Raises:
+            FormatError: A batch has another schema than the table.
+            KeyReleaseError: There is no right to a master key.
+            UnavailableError: The disk is full or fails, or the key service doesn't answer.
+        """
+        name = f"part-{self._version:05d}-{secrets.token_hex(6)}.parquet"
+        return write_part(self._folder, name, batches, self._schema, self._encryption)
+
     def add(self, part: Part) -> None:
-        """Add a file that `write_part` wrote into the folder."""
+        """Take a file that `write_part` wrote into the table."""
         self._parts.append(part)
 
-    def part_name(self) -> str:
-        """A name that no file of this table has."""
-        return f"part-{self._version():05d}-{secrets.token_hex(6)}.parquet"
-
-    def _version(self) -> int:
-        return 1 if self._previous is None else self._previous.version + 1
+    def _next_version(self) -> int:
+        seen = self._writing.versions.newest(self._name)
+        return 1 + max(0 if self._previous is None else self._previous.version, 0 if seen is None else seen[0])
 
     def _flush(self) -> None:
-        rows = pa.concat_tables(self._pending) if self._pending else self._schema.empty_table()
-        self._pending, self._pending_rows = [], 0
-        self._parts.append(write_part(self._folder, self.part_name(), [rows], self._schema, self._encryption))
+        batches, self._pending, self._pending_rows = self._pending, [], 0
+        self.add(self.write_part(batches))
 
     def commit(self) -> Manifest:
         """Write what is left and put the manifest in place; files of the version before are removed after that.
@@ -294,7 +335,7 @@ class TableWriter:
         old = self._previous.parts if self._previous is not None else ()
         manifest = Manifest(
             table=self._name,
-            version=self._version(),
+            version=self._version,
             previous=self._previous.digest if self._previous is not None else b"",
             key=self._protection.key,
             columns=tuple(self._column(item) for item in self._schema),
@@ -339,6 +380,7 @@ def publish(folder: Path, manifest: Manifest, writing: Writing, *, replaced: Ite
     sealed = seal_manifest(manifest, writing.kms, writing.signer)
     with NewFile(folder / MANIFEST_NAME, overwrite=True) as file:
         file.write_at(sealed, 0)
+    writing.versions.remember(manifest)
     remove_parts(folder, replaced)
 
 

@@ -80,7 +80,7 @@ class Access:
         """For `TableWriter`."""
         from strongroom.analytics.writing import Writing
 
-        return Writing(self.kms, self.signer)
+        return Writing(self.kms, self.signer, self.versions)
 
 
 def find_access(keys: Path | None, owner: Path | None, state: Path | None, trust: list[str] | None) -> Access:

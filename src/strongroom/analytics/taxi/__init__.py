@@ -1,0 +1,1 @@
+"""The taxi application: New York's yellow-taxi trips, generated or imported, and what to ask of them."""

@@ -1,0 +1,241 @@
+"""`strongroom analytics query` and `receipt`: SQL over encrypted tables, and the signed statement about it."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access
+from strongroom.cli.analytics_tables import Force, address
+from strongroom.cli.main import noun_app
+from strongroom.cli.owner import Owner, put, say
+from strongroom.errors import ConfigurationError, WouldOverwrite
+
+if TYPE_CHECKING:
+    from strongroom.analytics.engine import Result
+    from strongroom.analytics.receipts import Output
+
+app = noun_app("SQL over encrypted tables.")
+
+FORMS: Final = ("table", "csv", "json", "sealed")
+EXAMPLES: Final = """Examples:
+
+\b
+  strongroom analytics query "SELECT puYear, count(*) FROM trips GROUP BY 1" --table tables/trips --keys keys
+  strongroom analytics query query.sql --table tables/trips --output csv --plot trips.png --receipt receipt.json
+  strongroom analytics query "SELECT ..." --table trips=data/2018 --output sealed \\
+      --into tables/result --key taxi/key/out
+
+The query is one SELECT statement, or the name of a file ending in .sql.
+"""
+
+
+@app.command(help="Run a SELECT over encrypted tables.", epilog=EXAMPLES)
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL|FILE.sql", help="One SELECT statement.", show_default=False)],
+    table: Annotated[
+        list[str], typer.Option("--table", metavar="[NAME=]DIR", help="A table; repeatable.", show_default=False)
+    ],
+    engine: Annotated[str, typer.Option("--engine", help="embedded (DuckDB, here) or spark.")] = "embedded",
+    output: Annotated[str, typer.Option("--output", help="table, csv, json or sealed.")] = "table",
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="[NAME=]DIR", help="New table, with --output sealed.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="NAME", help="Master key of the new table.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the result as a series.")
+    ] = None,
+    receipt: Annotated[Path | None, typer.Option("--receipt", metavar="FILE", help="Write a signed receipt.")] = None,
+    memory: Annotated[str, typer.Option("--memory", help="Most memory for the embedded engine, e.g. 4GB.")] = "",
+    force: Force = False,
+    keys: Keys = None,
+    owner: Owner = None,
+    state: State = None,
+    trust: Trust = None,
+) -> None:
+    """Run a SELECT over encrypted tables.
+
+    Raises:
+        ConfigurationError: The statement or an option is wrong.
+        StrongroomError: A table is not what its writer made, a key is refused, or the result can't be written.
+    """
+    from strongroom.analytics.engine import query_digest
+    from strongroom.analytics.receipts import Receipt, sign_receipt
+    from strongroom.analytics.table import open_table
+
+    _check_outputs(output, into, key, [path for path in (plot, receipt) if path and not force])
+    statement = _statement(sql)
+    access = find_access(keys, owner, state, trust)
+    reading = access.reading()
+    tables = {name: open_table(folder, name, reading) for name, folder in map(address, table)}
+    started = datetime.now(UTC)
+    with _engine(engine, memory) as running, _progress(running):
+        result, kept = _tee(running.query(statement, tables), keep=plot is not None)
+        written = _write(result, output, access, into, key)
+        if plot:
+            _plot(kept, result, plot, overwrite=force)
+        stated = Receipt(
+            query=query_digest(statement),
+            tables=tuple(opened.manifest for opened in tables.values()),
+            engine=(running.name, running.version),
+            workers=(access.worker,),
+            output=written,
+            started=started,
+            finished=datetime.now(UTC),
+        )
+    if receipt:
+        _save(receipt, sign_receipt(stated, access.signer), overwrite=force)
+
+
+def _check_outputs(output: str, into: str | None, key: str | None, fresh: list[Path]) -> None:
+    if output not in FORMS:
+        raise ConfigurationError(f"--output is one of {', '.join(FORMS)}", code="query.output")
+    if (output == "sealed") != (into is not None) or (into is None) != (key is None):
+        raise ConfigurationError(
+            "--output sealed, --into DIR and --key NAME belong together", code="query.sealed", hint="give all or none"
+        )
+    for path in fresh:
+        if path.exists():
+            raise WouldOverwrite(f"there is already a file {path}", hint="--force replaces it")
+
+
+def _statement(text: str) -> str:
+    from strongroom.analytics.engine import MAX_SQL_CHARS
+
+    if not text.endswith(".sql"):
+        return text
+    try:
+        with Path(text).open(encoding="utf-8") as file:
+            return file.read(MAX_SQL_CHARS + 1)
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError(f"can't read the query from {text}", code="query.file") from None
+
+
+def _engine(name: str, memory: str) -> Any:
+    if name == "embedded":
+        from strongroom.analytics.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(memory=memory)
+    raise ConfigurationError("--engine is embedded or spark", code="query.engine")
+
+
+@contextmanager
+def _progress(engine: Any) -> Iterator[None]:
+    """Percent and seconds on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, SpinnerColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Percent(ProgressColumn):
+        def render(self, task: object) -> Text:
+            done = engine.progress()
+            return Text(f"{done:.0f} %" if done > 0 else "")
+
+    with Progress(SpinnerColumn(), Percent(), TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("", total=None)
+        yield
+
+
+def _tee(result: "Result", *, keep: bool) -> "tuple[Result, list[Any]]":
+    """The result, and a list that its batches are kept in as they pass."""
+    from strongroom.analytics.engine import Result
+
+    kept: list[Any] = []
+
+    def batches() -> Iterator[Any]:
+        for batch in result.batches:
+            kept.append(batch)
+            yield batch
+
+    return (Result(result.schema, batches()), kept) if keep else (result, kept)
+
+
+def _write(result: "Result", output: str, access: Access, into: str | None, key: str | None) -> "Output":
+    from strongroom.analytics.results import seal_result, storable_schema, write_result
+    from strongroom.analytics.writing import Protection, TableWriter
+
+    if into is None or key is None:
+        return write_result(result, output, sys.stdout.buffer)
+    name, folder = address(into)
+    _refuse_table(folder)
+    schema = storable_schema(result.schema)
+    writer = TableWriter(folder, name, schema, Protection(key), writing=access.writing())
+    written = seal_result(result, writer)
+    say(f"{name}: {written.rows:,} rows, sealed under {key}, in {folder}")
+    return written
+
+
+def _refuse_table(folder: Path) -> None:
+    from strongroom.analytics.manifest import MANIFEST_NAME
+
+    if (folder / MANIFEST_NAME).exists():
+        raise WouldOverwrite(f"there is already a table at {folder}", hint="choose another folder")
+
+
+def _plot(batches: list[Any], result: "Result", target: Path, *, overwrite: bool) -> None:
+    import pyarrow as pa
+
+    from strongroom.analytics.plot import plot_series
+
+    plot_series(pa.Table.from_batches(batches, result.schema), target, overwrite=overwrite)
+    say(f"wrote {target}")
+
+
+def _save(target: Path, content: bytes, *, overwrite: bool) -> None:
+    from strongroom.room.new_file import NewFile
+
+    with NewFile(target, overwrite=overwrite) as file:
+        file.write_at(content, 0)
+    say(f"wrote {target}")
+
+
+@app.command(
+    help="Check a receipt: who signed it, and whether it is about this query, this output and these tables.",
+    epilog='Example: strongroom analytics receipt receipt.json --query "SELECT ..." --result result.csv --keys keys',
+)
+def receipt(
+    file: Annotated[Path, typer.Argument(help="What `query --receipt` wrote.", show_default=False)],
+    sql: Annotated[str | None, typer.Option("--query", metavar="SQL|FILE.sql", help="The statement.")] = None,
+    result: Annotated[Path | None, typer.Option("--result", metavar="FILE", help="The output, as bytes.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", metavar="[NAME=]DIR", help="A table it must have read; repeatable.")
+    ] = None,
+    keys: Keys = None,
+    owner: Owner = None,
+    state: State = None,
+    trust: Trust = None,
+) -> None:
+    """Check a receipt.
+
+    Raises:
+        VerificationError: It is not genuine, or about something else.
+        StrongroomError: A file can't be read.
+    """
+    from strongroom.analytics.receipts import MAX_RECEIPT_BYTES, verify_receipt
+    from strongroom.analytics.table import read_manifest
+    from strongroom.room.file_errors import file_errors
+
+    access = find_access(keys, owner, state, trust)
+    with file_errors(file), file.open("rb") as stream:
+        raw = stream.read(MAX_RECEIPT_BYTES + 1)
+    digest = None
+    if result:
+        with file_errors(result), result.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").digest()
+    manifests = [read_manifest(folder, name, access.reading()) for name, folder in map(address, table or [])]
+    statement = verify_receipt(
+        raw, trusted=access.trusted, sql=sql and _statement(sql), output=digest, manifests=manifests
+    )
+    for worker in statement["workers"]:
+        if worker["platform"] in {"none", "simulated"}:
+            say(f"warning: the {worker['role']} ran on platform {worker['platform']}: no hardware vouches for it")
+    put(json.dumps(statement, indent=2))
