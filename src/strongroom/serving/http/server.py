@@ -10,6 +10,7 @@ import uvicorn
 
 from strongroom.errors import UnavailableError
 from strongroom.serving.http.app import App
+from strongroom.serving.http.protocol import BoundedProtocol
 
 _START_TIMEOUT_S = 10.0
 
@@ -35,7 +36,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             loop=_loop(),
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
