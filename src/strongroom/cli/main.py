@@ -38,7 +38,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
     "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them."),
     "pipeline": ("strongroom.cli.pipeline", "app", "The Kubeflow pipeline: prepare, authorize, compile, run, submit."),
-    "serve": ("strongroom.cli.serve", "serve", "Serve models: TensorFlow Serving's API, attested."),
+    "serve": ("strongroom.cli.serve", "app", "Serve models: TensorFlow Serving's API, attested."),
 }
 
 SHOW_TRACEBACK = "STRONGROOM_SHOW_TRACEBACK"
