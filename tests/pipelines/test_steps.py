@@ -27,16 +27,17 @@ def enclave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "bin" / "gramine-sgx"
     program.parent.mkdir()
     (tmp_path / "enclaves" / "train").mkdir(parents=True)
+    (tmp_path / "enclaves" / "train" / "train.manifest.sgx").write_text("signed")
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "room.toml").write_text("url")
+    monkeypatch.setenv("STRONGROOM_ROOM", str(tmp_path / "room"))
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("STRONGROOM_PIPELINE_ENCLAVES", str(tmp_path / "enclaves"))
     return program
 
 
 def script(program: Path, body: str) -> None:
-    program.write_text(
-        f"#!{sys.executable}\nimport os, sys, pathlib\n"
-        f"storage = pathlib.Path(os.environ['STRONGROOM_STORAGE'])\n{body}\n"
-    )
+    program.write_text(f"#!{sys.executable}\nimport os, sys, pathlib\nstorage = pathlib.Path()\n{body}\n")
     program.chmod(0o755)
 
 
@@ -57,10 +58,26 @@ def test_inputs_go_in_outputs_come_out_sealed(enclave: Path, tmp_path: Path) -> 
         assert file.read() == b"cba"
 
 
-def test_an_enclave_starts_in_its_folder_with_its_arguments(enclave: Path) -> None:
-    script(enclave, "import json; print(json.dumps({'cwd': os.getcwd(), 'argv': ' '.join(sys.argv[1:])}))")
-    said = steps.run_step("train", {}, {}, ("7",))
-    assert said == {"cwd": str(enclave.parents[1] / "enclaves" / "train"), "argv": "train 7"}
+def test_an_enclave_finds_itself_the_room_and_its_inputs_where_it_starts(enclave: Path, tmp_path: Path) -> None:
+    script(
+        enclave,
+        "import json\n"
+        "files = [str(path) for path in sorted(storage.rglob('*')) if path.is_file()]\n"
+        "print(json.dumps({'files': ' '.join(files), 'argv': ' '.join(sys.argv[1:]),"
+        " 'said': ' '.join(os.environ['STRONGROOM_' + name] for name in ('WORKLOAD', 'ROOM', 'STORAGE'))}))",
+    )
+    (tmp_path / "in").write_bytes(b"abc")
+    assert steps.run_step("train", {"data": str(tmp_path / "in")}, {}, ("7",)) == {
+        "files": "data room/room.toml train.manifest.sgx",
+        "argv": "train 7",
+        "said": "/work/workload.toml /room /work",
+    }
+
+
+def test_an_enclave_that_is_not_there_is_said(enclave: Path) -> None:
+    script(enclave, "raise SystemExit('must not run')")
+    with pytest.raises(ConfigurationError, match="enclave"):
+        steps.run_step("absent", {}, {})
 
 
 def test_plaintext_is_not_handed_to_the_artifact_store(enclave: Path, tmp_path: Path) -> None:

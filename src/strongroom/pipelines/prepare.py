@@ -50,7 +50,9 @@ def prepare_workloads(folder: Path, broker_ca: Path, sources: Sequence[Source] =
 
 def _pin_broker(definition: Path) -> None:
     text = definition.read_text(encoding="utf-8")
-    pinned = text.replace("trusted_files = [", f'broker_ca = "{CA_FILE}"\ntrusted_files = ["{CA_FILE}", ', 1)
+    # An enclave reads its definition too, so it is one of its trusted files.
+    trusted = f'broker_ca = "{CA_FILE}"\ntrusted_files = ["{CA_FILE}", "{definition.name}", '
+    pinned = text.replace("trusted_files = [", trusted, 1)
     definition.write_text(pinned, encoding="utf-8")
 
 

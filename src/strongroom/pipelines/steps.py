@@ -22,6 +22,8 @@ from strongroom.pipelines.sources import SEALED, SEALED_FOLDER, sealed_name
 
 WORKLOADS: Final = Path(__file__).parent / "workloads"
 ENCLAVE_LAUNCHER: Final = "gramine-sgx"
+WORK_FOLDER: Final = "/work"
+"""Where `strongroom.deployment.gramine_manifest` mounts the folder that an enclave starts in."""
 
 
 class StepSettings(BaseSettings):
@@ -101,13 +103,14 @@ def _launch(settings: StepSettings, name: str, storage: Path, arguments: tuple[s
         StrongroomError: It did not end well.
     """
     definition = settings.workloads / name / "workload.toml"
-    environment = {**os.environ, "STRONGROOM_STORAGE": str(storage)}
     if settings.enclaves is None:
-        command, folder = [sys.executable, "-m", "strongroom", "workload", "run", str(definition.absolute())], None
+        environment = {**os.environ, "STRONGROOM_STORAGE": str(storage)}
+        command = [sys.executable, "-m", "strongroom", "workload", "run", str(definition.absolute())]
         command += ["--", *arguments] if arguments else []
+        folder = None
     else:
-        environment["STRONGROOM_WORKLOAD"] = str(definition.absolute())
-        command, folder = [ENCLAVE_LAUNCHER, name, *arguments], settings.enclaves / name
+        environment, folder = _lay_out_enclave(settings.enclaves / name, storage), storage
+        command = [ENCLAVE_LAUNCHER, name, *arguments]
     sys.stdout.flush()
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as step:
         said = step.stdout.read(MAX_PUBLISHED_BYTES + 1) if step.stdout else b""
@@ -116,6 +119,26 @@ def _launch(settings: StepSettings, name: str, storage: Path, arguments: tuple[s
             f"step {name} ended with status {step.returncode}", code="pipeline.step", hint="its error is above"
         )
     return said
+
+
+def _lay_out_enclave(enclave: Path, storage: Path) -> dict[str, str]:
+    """Put the signed enclave and the room's folder beside the inputs: its mounts are relative to where it starts.
+
+    Returns:
+        The environment; the paths in it are those inside the enclave.
+
+    Raises:
+        ConfigurationError: A folder is missing.
+    """
+    try:
+        shutil.copytree(enclave, storage, dirs_exist_ok=True)
+        shutil.copytree(os.environ.get("STRONGROOM_ROOM", "room"), storage / "room", dirs_exist_ok=True)
+    except OSError:
+        raise ConfigurationError(
+            f"the enclave {enclave.name} or the room's folder is not there", code="pipeline.enclave"
+        ) from None
+    inside = {"WORKLOAD": f"{WORK_FOLDER}/workload.toml", "ROOM": "/room", "STORAGE": WORK_FOLDER}
+    return {**os.environ, **{f"STRONGROOM_{key}": value for key, value in inside.items()}}
 
 
 def _copy(source: Path, target: Path) -> None:
