@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from strongroom.loan.evaluation import Report
@@ -48,9 +49,10 @@ def predicted(predictions: Predictions, keys: RowKeys) -> bytes:
     Returns:
         JSON text; numbers in the fewest digits that give back the float32.
     """
-    numbers = orjson.dumps(predictions.probabilities, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    probabilities = np.ascontiguousarray(predictions.probabilities)
+    numbers = orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     rows = keys.first(len(numbers))
-    probabilities = b",".join(map(bytes.__add__, rows, numbers))
+    scores = b",".join(map(bytes.__add__, rows, numbers))
     words = (b'"False"', b'"True"')
     labels = b",".join([key + words[label] for key, label in zip(rows, predictions.labels.tolist(), strict=True)])
-    return b"".join((_HEAD, probabilities, _MIDDLE, labels, _END))
+    return b"".join((_HEAD, scores, _MIDDLE, labels, _END))

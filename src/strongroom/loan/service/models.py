@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 
 from strongroom.errors import StrongroomError
-from strongroom.loan.bundle import Bundle
 from strongroom.loan.catalog import Version, load_model, read_catalog
+from strongroom.loan.engine import Scorer, load_scorer
 from strongroom.loan.service.fields import Model
 from strongroom.loan.service.places import Place
 from strongroom.loan.service.problems import to_problem
@@ -28,11 +28,11 @@ class LoadedModel:
     """A model in memory.
 
     Args:
-        bundle: Trees and preprocessor.
+        scorer: Trees and preprocessor, with the engines that were measured for them.
         version: Which version it is.
     """
 
-    bundle: Bundle
+    scorer: Scorer
     version: Version
 
 
@@ -108,14 +108,15 @@ class LoadedModels:
         place = Place(model.root, model.directory)
         catalog = read_catalog(place, model.name)
         number = catalog.champion or None
-        bundle = load_model(place, model.name, number)
-        loaded = LoadedModel(bundle, catalog.find(number))
+        scorer = load_scorer(load_model(place, model.name, number))
+        loaded = LoadedModel(scorer, catalog.find(number))
         with self._lock:
             self._loaded[model.key] = (model, loaded)
             self._loaded.move_to_end(model.key)
             while len(self._loaded) > self._most:
                 self._loaded.popitem(last=False)
-        log.info("model.loaded", model=model.name, version=loaded.version.number)
+        engines = [choice.engine for choice in scorer.choices]
+        log.info("model.loaded", model=model.name, version=loaded.version.number, engines=engines)
         return loaded
 
 

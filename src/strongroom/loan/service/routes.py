@@ -193,8 +193,9 @@ class _kept:  # noqa: N801 -- used as a block: `with _kept(form) as keep`
 async def _answer(request: Request, job: Job) -> Response:
     """Wait for the job as long as the caller prefers; its answer, its problem, or the job itself."""
     wait_s = _wait_s(request)
-    await asyncio.wait({asyncio.ensure_future(_ended(job))}, timeout=wait_s)
-    if job.state not in ENDED:
+    if wait_s != 0:
+        await asyncio.wait({asyncio.ensure_future(_ended(job))}, timeout=wait_s)
+    if wait_s == 0 or not job.ended.done():
         headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
         return JSONResponse(job.document(), 202, headers)
     if job.problem is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from strongroom.loan import jobs as loan
 from strongroom.loan.continuing import continue_training, write_continued
-from strongroom.loan.prediction import Predictions, predict_book
+from strongroom.loan.prediction import Predictions
 from strongroom.loan.presets import TrainSettings
 from strongroom.loan.service.answers import RowKeys, predicted, processed, trained
 from strongroom.loan.service.fields import MODELS, PredictCall, ProcessCall, TrainCall
@@ -100,7 +100,7 @@ class Predictor:
         """
         loaded = self._models.get(call.model)
         book = read_csv(call.upload.file, labelled=False)
-        predictions = Predictions(predict_book(loaded.bundle, book))
+        predictions = Predictions(loaded.scorer.score(book))
         path = self._files.write(call.model.root, call.sample_directory, predictions)
         headers = {"Strongroom-Model-Version": str(loaded.version.number), "Strongroom-Result": path}
         return predicted(predictions, self._keys), headers, len(book)
