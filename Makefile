@@ -49,7 +49,7 @@ lint: $(STAMP)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:
-	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra onedal --extra openvino --extra analytics --extra spark --extra pipelines --group dev -o requirements/dev.lock
+	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra onedal --extra openvino --extra analytics --extra spark --extra pipelines --extra deployment --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --extra loan --group build -o requirements/demo.lock
 
 clean:

@@ -1,0 +1,1 @@
+"""Kubernetes manifests from workload definitions: rendered, laid out for Kustomize, validated, applied."""

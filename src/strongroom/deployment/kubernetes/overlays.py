@@ -1,0 +1,137 @@
+"""Overlays: where it runs, as objects and patches on top of the base."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.deployment.kubernetes import parts, services, shared
+from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
+from strongroom.deployment.kubernetes.services import LOAN, MODELS, TENSORFLOW
+from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.text import Object
+from strongroom.errors import ConfigurationError
+from strongroom.workload import Workload
+
+EPC: Final = "sgx.intel.com/epc"
+ENCLAVES_FOLDER: Final = "/opt/strongroom/enclaves"
+# Where `strongroom.deployment.gramine_manifest` mounts the enclave's folder and the room inside the enclave.
+ENCLAVE_WORK: Final = "/work"
+ENCLAVE_ROOM: Final = "/room"
+SGX_TAINT: Final = {"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+SIMULATED_MACHINE: Final = "strongroom-simulated-machine"
+SIMULATED_FOLDER: Final = "/run/strongroom/simulated-machine"
+OVERLAYS: Final = ("aks-sgx", "aks-cvm", "simulated")
+
+POD: Final = ("spec", "template", "spec")
+"""Where a deployment has its pod."""
+CONTAINER: Final = (*POD, "containers", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What an overlay or component does.
+
+    Args:
+        name: Folder in the Kustomize tree.
+        objects: Added.
+        patches: Applied to what is below.
+    """
+
+    name: str
+    objects: tuple[Object, ...] = ()
+    patches: tuple[Patch, ...] = ()
+
+
+def served_workloads(site: Site, *, gramine: bool) -> dict[str, Workload]:
+    """Deployments that enter the room, by name."""
+    found = {LOAN: site.loan, MODELS: site.models, TENSORFLOW: site.tensorflow if gramine else None}
+    return {name: service.workload for name, service in found.items() if service is not None}
+
+
+def overlay(site: Site, name: str) -> Layer:
+    """An overlay by name.
+
+    Raises:
+        ConfigurationError: There is no such overlay.
+    """
+    makers = {"aks-sgx": _aks_sgx, "aks-cvm": _aks_cvm, "simulated": _simulated}
+    if name not in makers:
+        raise ConfigurationError(
+            f"no overlay {name[:60]!r}", code="deploy.overlay", hint=f"one of {', '.join(OVERLAYS)}"
+        )
+    return makers[name](site)
+
+
+def _aks_sgx(site: Site) -> Layer:
+    """AKS with SGX nodes: every workload under Gramine, with the protected memory it asks for."""
+    patches = [Patch("Deployment", name, sgx_operations(site, workload, name))
+               for name, workload in served_workloads(site, gramine=True).items()]  # fmt: skip
+    return Layer("aks-sgx", tuple(services.tensorflow_objects(site)), tuple(patches))
+
+
+def sgx_operations(site: Site, workload: Workload, name: str) -> tuple[Operation, ...]:
+    """What turns a deployment's pods into pods with an enclave."""
+    epc, folder = f"{workload.resources.epc_mib}Mi", f"{ENCLAVES_FOLDER}/{workload.name}"
+    storage = [
+        {"name": "storage", "mountPath": f"{folder}/{mount.path}", "subPath": mount.path} for mount in workload.mounts
+    ]
+    room = {"name": "room", "mountPath": f"{folder}/room", "readOnly": True}
+    settings = {
+        "STRONGROOM_WORKLOAD": f"{ENCLAVE_WORK}/workload.toml",
+        "STRONGROOM_ROOM": ENCLAVE_ROOM,
+        "STRONGROOM_STORAGE": ENCLAVE_WORK,
+    }
+    if name == TENSORFLOW:
+        settings = {"SECRET_PROVISION_SERVERS": _provisioning_server(site)}
+    return (
+        *_on_nodes(site, [SGX_TAINT]),
+        *(Operation("add", pointer(*CONTAINER, "resources", side, EPC), epc) for side in ("requests", "limits")),
+        Operation("replace", pointer(*CONTAINER, "command"), ["gramine-sgx", workload.name]),
+        Operation("add", pointer(*CONTAINER, "workingDir"), folder),
+        Operation("replace", pointer(*CONTAINER, "env"), [{"name": k, "value": v} for k, v in settings.items()]),
+        Operation("replace", pointer(*CONTAINER, "volumeMounts"), [room, *storage, parts.scratch_mount()]),
+    )
+
+
+def _provisioning_server(site: Site) -> str:
+    host = site.broker.room_toml.partition("https://")[2].partition(":")[0].partition("/")[0].partition('"')[0]
+    return f"{host}:{shared.PROVISIONING_PORT}"
+
+
+def _on_nodes(site: Site, tolerations: list[Object]) -> tuple[Operation, ...]:
+    return (
+        Operation("add", pointer(*POD, "nodeSelector"), dict(site.nodes.selector)),
+        Operation("add", pointer(*POD, "tolerations"), tolerations),
+    )
+
+
+def _aks_cvm(site: Site) -> Layer:
+    """AKS with confidential nodes (SEV-SNP or TDX): the whole node is protected, so nothing else changes."""
+    names = served_workloads(site, gramine=False)
+    return Layer("aks-cvm", (), tuple(Patch("Deployment", name, _on_nodes(site, [])) for name in names))
+
+
+def _simulated(site: Site) -> Layer:
+    """Any cluster, for trials: nothing is protected, and everything says so."""
+    patches = [Patch("Deployment", name, _simulated_operations()) for name in served_workloads(site, gramine=False)]
+    claims = {LOAN: services.SHARE, MODELS: f"{MODELS}-models"}
+    for name in served_workloads(site, gramine=False):
+        operations = [Operation("remove", pointer("spec", "storageClassName"))]
+        if name == LOAN:
+            operations.append(Operation("remove", pointer("spec", "volumeName")))
+            patches.append(Patch("PersistentVolume", f"{site.namespace}-{services.SHARE}"))
+        operations.append(Operation("replace", pointer("spec", "accessModes"), ["ReadWriteOnce"]))
+        patches.append(Patch("PersistentVolumeClaim", claims[name], tuple(operations)))
+    return Layer("simulated", (), tuple(patches))
+
+
+def _simulated_operations() -> tuple[Operation, ...]:
+    machine = {"name": "simulated-machine", "secret": {"secretName": SIMULATED_MACHINE, "defaultMode": 0o440}}
+    mount = {"name": "simulated-machine", "mountPath": SIMULATED_FOLDER, "readOnly": True}
+    setting = {"name": "STRONGROOM_SIMULATED_MACHINE", "value": SIMULATED_FOLDER}
+    platform = len(("STRONGROOM_WORKLOAD", "STRONGROOM_ROOM", "STRONGROOM_STORAGE"))
+    return (
+        Operation("replace", pointer(*CONTAINER, "env", platform, "value"), "simulated"),
+        Operation("add", pointer(*CONTAINER, "env", "-"), setting),
+        Operation("add", pointer(*POD, "volumes", "-"), machine),
+        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), mount),
+    )
