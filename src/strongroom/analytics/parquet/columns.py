@@ -26,7 +26,8 @@ _COLUMNS, _ORDINAL = 1, 7
 _FILE_PATH, _METADATA, _CRYPTO, _ENCRYPTED_METADATA = 1, 3, 8, 9
 _INDEXES: Final = (4, 5, 6, 7)
 # ColumnMetaData
-_PATH, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 3, 7, 9, 11
+_CODEC, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE = 4, 7, 9, 11
+_UNCOMPRESSED: Final = 0  # CompressionCodec
 _BLOOM_FILTER: Final = (14, 15)
 # ColumnCryptoMetaData, EncryptionWithColumnKey
 _COLUMN_KEY, _KEY_METADATA = 2, 2
@@ -43,6 +44,7 @@ class Footer:
         chunks: Every readable column chunk.
         plain: FileMetaData of the plaintext view: readable top-level columns only, nothing about encryption.
         cipher: Cipher of the footer's key.
+        uncompressed: Whether a readable column chunk is not compressed.
     """
 
     metadata: Struct
@@ -51,6 +53,7 @@ class Footer:
     chunks: list[Chunk]
     plain: bytes
     cipher: AESGCM
+    uncompressed: bool
 
     @property
     def rows(self) -> int:
@@ -142,12 +145,21 @@ class _Opening:
         self._column_keys: dict[str, bytes] = {}
         self._refused: dict[str, KeyReleaseError] = {}
         self._chunks: list[Chunk] = []
+        self._uncompressed = False
 
     def footer(self) -> Footer:
         groups = self._metadata[_ROW_GROUPS].value.values
         opened = [self._row_group(index, group) for index, group in enumerate(groups)]
         plain = write_struct(self._plain(opened))
-        return Footer(self._metadata, self._column_keys, self._refused, self._chunks, plain, self._footer_cipher)
+        return Footer(
+            self._metadata,
+            self._column_keys,
+            self._refused,
+            self._chunks,
+            plain,
+            self._footer_cipher,
+            self._uncompressed,
+        )
 
     def _row_group(self, index: int, group: Struct) -> list[Struct | None]:
         ordinal = group[_ORDINAL].value if _ORDINAL in group else index
@@ -168,6 +180,7 @@ class _Opening:
         if isinstance(cipher, KeyReleaseError):
             return None
         metadata = self._metadata_of(chunk, cipher, row_group, column)
+        self._uncompressed = self._uncompressed or metadata[_CODEC].value == _UNCOMPRESSED
         dictionary = metadata[_DICTIONARY_PAGE].value if _DICTIONARY_PAGE in metadata else 0
         offsets = [offset for offset in (metadata[_DATA_PAGE].value, dictionary) if offset > 0]  # 0: no such page
         start, size = min(offsets, default=0), metadata[_COMPRESSED].value
