@@ -1,6 +1,7 @@
 """`strongroom loan serve`: the loan-default application over HTTPS, inside the room."""
 
 import sys
+from contextlib import ExitStack, closing
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -53,10 +54,14 @@ def serve(
         list[str] | None,
         typer.Option(
             "--root",
-            metavar="NAME=FOLDER",
-            help=f"What az_file_path may say, and its folder below the storage; repeatable [default: {DEFAULT_ROOT}].",
+            metavar="NAME=PLACE",
+            help=f"What az_file_path may say, and its folder below the storage, or abfs://...; repeatable "
+            f"[default: {DEFAULT_ROOT}].",
         ),
     ] = None,
+    root_key: Annotated[
+        str, typer.Option("--root-key", metavar="ALIAS", help="The workload's key for roots at abfs://.")
+    ] = "storage",
     certificate: Annotated[
         str | None, typer.Option("--certificate", help="Sealed PEM file: the certificate chain.")
     ] = None,
@@ -103,10 +108,15 @@ def serve(
         raise ConfigurationError("--insecure-http excludes the options of TLS", code="loan.tls")
     limits = Limits(max_upload_bytes=max_upload_mib << 20, workers=workers, max_size=max_size, drain_s=drain_seconds)
     training = TrainSettings(preset.value, rounds)
-    with enter() as room:
+    with enter() as room, ExitStack() as stack:
         tls = None if insecure_http else _tls(room, (certificate, key, client_ca), name or [])
         settings = ServiceSettings(
-            _roots(room, root or [DEFAULT_ROOT]), limits, training, spool, keep_results.value, room.identity.simulated
+            _roots(room, root or [DEFAULT_ROOT], root_key, stack),
+            limits,
+            training,
+            spool,
+            keep_results.value,
+            room.identity.simulated,
         )
         if tls is None:
             print(f"warning: {HTTP_WARNING}", file=sys.stderr)  # noqa: T201
@@ -114,14 +124,22 @@ def serve(
         serve_loans(settings, Listen(host, port, tls, ready_file))
 
 
-def _roots(room: "Room", texts: list[str]) -> dict[str, "Root"]:
-    from strongroom.loan.service import Root
+def _roots(room: "Room", texts: list[str], key: str, stack: ExitStack) -> dict[str, "Root"]:
     from strongroom.loan.service.settings import parse_root
 
     named = [parse_root(text) for text in texts]
     if len({name for name, _ in named}) != len(named):
         raise ConfigurationError("a storage root is named twice", code="loan.roots")
-    return {name: Root(room, folder, partial(room.create, durable=False)) for name, folder in named}
+    return {name: _root(room, place, key, stack) for name, place in named}
+
+
+def _root(room: "Room", place: str, key: str, stack: ExitStack) -> "Root":
+    from strongroom.loan.service import Root
+    from strongroom.loan.service.remote import open_remote
+
+    if "://" in place:
+        return Root(stack.enter_context(closing(open_remote(place, room.key(key)))))
+    return Root(room, place, partial(room.create, durable=False))
 
 
 def _tls(storage: "Storage", files: tuple[str | None, str | None, str | None], names: list[str]) -> "TlsMaterial":

@@ -116,17 +116,17 @@ class ServiceSettings:
 
 
 def parse_root(text: str) -> tuple[str, str]:
-    """Name and folder of ``NAME=FOLDER``; a name without ``=`` stands for the whole storage.
+    """Name and place of ``NAME=FOLDER`` or ``NAME=URL``; a name without ``=`` stands for the whole storage.
 
     Raises:
         ConfigurationError: It is not of that form.
     """
-    name, _, folder = text.partition("=")
-    folder = folder.rstrip("/")
-    if not ROOT_NAME.fullmatch(name) or not FOLDER.fullmatch(folder):
+    name, _, place = text.partition("=")
+    place = place.rstrip("/")
+    if not ROOT_NAME.fullmatch(name) or not ("://" in place or FOLDER.fullmatch(place)):
         raise ConfigurationError(
-            "a storage root is NAME=FOLDER, the folder a plain relative path or empty",
+            "a storage root is NAME=FOLDER, the folder a plain relative path or empty, or NAME=abfs://...",
             code="loan.roots",
             hint=f"for example {REFERENCE_ROOT}=",
         )
-    return name, folder
+    return name, place
