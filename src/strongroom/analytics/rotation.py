@@ -17,7 +17,7 @@ from strongroom.analytics.parquet.columns import rewrap_columns
 from strongroom.analytics.parquet.footer import parse_tail, rebuild_tail
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.table import OpenPart, Reading, Table, open_table
-from strongroom.analytics.writing import Writing, publish, remove_parts
+from strongroom.analytics.writing import Writing, part_name, publish, remove_parts
 from strongroom.errors import ConfigurationError
 from strongroom.room.file_errors import file_errors
 from strongroom.room.new_file import NewFile
@@ -51,7 +51,7 @@ def rotate(folder: Path, name: str, renamed: Mapping[str, str], reading: Reading
     written: list[Part] = []
     try:
         for part in table.parts:
-            written.append(_rotate_part(part, f"part-{table.manifest.version + 1:05d}-{len(written):06d}", rewrap))
+            written.append(_rotate_part(part, part_name(table.manifest.version + 1, len(written)), rewrap))
         manifest = _rotated(table, written, renamed)
         publish(
             folder, manifest, Writing(reading.data_keys.kms, signer, reading.versions), replaced=table.manifest.parts
@@ -75,10 +75,10 @@ def _rotated(table: Table, parts: list[Part], renamed: Mapping[str, str]) -> Man
     )
 
 
-def _rotate_part(part: OpenPart, stem: str, rewrap: Rewrapping) -> Part:
+def _rotate_part(part: OpenPart, name: str, rewrap: Rewrapping) -> Part:
     footer = rewrap_columns(part.footer.metadata, rewrap)
     raw = rebuild_tail(part.tail, part.footer.cipher, rewrap(part.tail.key_metadata), footer, os.urandom(12))
-    target = part.path.with_name(f"{stem}-{os.urandom(6).hex()}.parquet")
+    target = part.path.with_name(name)
     with NewFile(target) as file:
         _copy(part.path, file, part.tail.start)
         file.write_at(raw, part.tail.start)

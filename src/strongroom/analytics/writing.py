@@ -7,6 +7,7 @@ table instead, by the digest of each file's tail.
 
 import base64
 import hashlib
+import itertools
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -278,6 +279,7 @@ class TableWriter:
         self._pending: list[Any] = []
         self._pending_rows = 0
         self._parts: list[Part] = []
+        self._numbers = itertools.count()
         self.manifest: Manifest | None = None
         with file_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -304,7 +306,7 @@ class TableWriter:
             KeyReleaseError: There is no right to a master key.
             UnavailableError: The disk is full or fails, or the key service doesn't answer.
         """
-        name = f"part-{self._version:05d}-{secrets.token_hex(6)}.parquet"
+        name = part_name(self._version, next(self._numbers))
         return write_part(self._folder, name, batches, self._schema, self._encryption)
 
     def add(self, part: Part) -> None:
@@ -367,6 +369,11 @@ class TableWriter:
         except BaseException:
             self.discard()
             raise
+
+
+def part_name(version: int, number: int) -> str:
+    """A file's name: in the order of the rows, and never used before, so that no version overwrites another's files."""
+    return f"part-{version:05d}-{number:05d}-{secrets.token_hex(6)}.parquet"
 
 
 def publish(folder: Path, manifest: Manifest, writing: Writing, *, replaced: Iterable[Part] = ()) -> None:
