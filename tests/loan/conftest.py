@@ -1,6 +1,7 @@
 """Storages and loan books for the tests of the loan application."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from strongroom.loan.book import LoanBook, join
 from strongroom.loan.sample import sample_book
 from strongroom.loan.table import read_csv
+
+# Threads that spin while they wait make every test slow where several run at once. Counts where XGBoost comes later.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class MemoryStorage:

@@ -23,6 +23,7 @@ RATIO: Final = "loan_to_income"
 IMPUTED: Final = ("loan_int_rate", "person_emp_length", "cb_person_cred_hist_length")
 TRANSFORMED: Final = ("person_age", "person_income", "loan_amnt", "loan_percent_income")
 FIT_ROWS: Final = 200_000
+LARGEST: Final = 1e300
 
 
 def _one_column_a_value(ordered_too: bool) -> tuple[tuple[str, int], ...]:
@@ -131,7 +132,7 @@ class Preprocessor:
         if not isinstance(data, dict) or set(data) != {"recipe", "medians", "powers"}:
             _refuse()
         recipe, medians, powers = data["recipe"], data["medians"], data["powers"]
-        if recipe not in {"ordinal", "reference"} or not isinstance(medians, dict) or not isinstance(powers, dict):
+        if recipe not in ("ordinal", "reference") or not isinstance(medians, dict) or not isinstance(powers, dict):
             _refuse()
         expected = (set(IMPUTED), set(TRANSFORMED)) if recipe == "reference" else (set(), set())
         if (set(medians), set(powers)) != expected or not all(_finite([value]) for value in medians.values()):
@@ -147,7 +148,7 @@ class Preprocessor:
 
 
 def _finite(values: list[object]) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) and bool(np.isfinite(v)) for v in values)
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= LARGEST for v in values)
 
 
 def _refuse() -> NoReturn:

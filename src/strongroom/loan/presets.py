@@ -57,7 +57,7 @@ class TrainSettings:
             than 1 shifts the probabilities, so they are no longer calibrated.
         monotone: Constrain rate, grade and both shares of income to never lower the risk. Costs some AUC.
         seed: Of every draw.
-        threads: XGBoost's threads; None: as many as this process may use.
+        threads: XGBoost's threads; None: as many as this process may use, one for few rows.
     """
 
     preset: PresetName = "default"

@@ -9,13 +9,15 @@ import numpy as np
 import xgboost as xgb
 
 from strongroom.errors import FormatError, StrongroomError
-from strongroom.loan.book import Labels, LoanBook, join
+from strongroom.loan.book import Labels, LoanBook
 from strongroom.loan.bundle import Bundle
 from strongroom.loan.features import Matrix, Preprocessor, fit_preprocessor
 from strongroom.loan.presets import MONOTONE, Preset, TrainSettings
 from strongroom.loan.split import split_rows
 
 CHUNK_ROWS: Final = 500_000
+# Below, waiting for each other costs the threads more than they gain.
+PARALLEL_FROM_ROWS: Final = 10_000
 VALIDATION_SHARE: Final = 0.1
 PARAMETERS: Final = frozenset(
     {
@@ -106,7 +108,7 @@ def train(
     split = split_rows(book, test_share=VALIDATION_SHARE, seed=settings.seed + 1)
     data = quantile_matrix([book.take(split.train)], preprocessor, preset)
     validation = quantile_matrix([book.take(split.test)], preprocessor, preset, like=data)
-    stop = xgb.callback.EarlyStopping(settings.early_stopping_rounds, save_best=True)
+    stop = xgb.callback.EarlyStopping(rounds=settings.early_stopping_rounds, save_best=True)
     booster = xgb.train(
         parameters,
         data,
@@ -160,13 +162,15 @@ def add_trees(
         FormatError: The rows have only one class, or the bundle doesn't say its parameters.
         TrainingCancelled: `cancelled` said so.
     """
-    _labels(join(list(books)))
+    rows, defaults = _count(books)
+    if not 0 < defaults < rows:
+        raise FormatError("training needs rows with defaults and non-defaults", code="loan.target")
     parameters = _known_parameters(bundle.metadata.get("parameters"))
     preset = Preset(bundle.preprocessor.recipe, rounds, parameters)
     # Another seed than the first trees had, or the new ones would draw the same rows and columns again.
     parameters["seed"] = int(parameters.get("seed", 0)) + bundle.booster.num_boosted_rounds()
     return xgb.train(
-        {**parameters, "nthread": available_threads()},
+        {**parameters, "nthread": _threads(rows)},
         quantile_matrix(books, bundle.preprocessor, preset),
         num_boost_round=rounds,
         xgb_model=bundle.booster.copy(),
@@ -185,6 +189,16 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _count(books: Sequence[LoanBook]) -> tuple[int, int]:
+    """Rows and defaults; rows without a target have none."""
+    defaults = sum(int(book.target.sum()) for book in books if book.target is not None)
+    return sum(len(book) for book in books), defaults
+
+
+def _threads(rows: int) -> int:
+    return available_threads() if rows >= PARALLEL_FROM_ROWS else 1
+
+
 def _labels(book: LoanBook) -> Labels:
     return _check_classes(book.target, len(book))
 
@@ -201,7 +215,7 @@ def _parameters(preset: Preset, settings: TrainSettings, labels: Labels, names: 
         "eval_metric": "logloss",
         "tree_method": "hist",
         "seed": settings.seed,
-        "nthread": settings.threads or available_threads(),
+        "nthread": settings.threads or _threads(len(labels)),
         "verbosity": 0,
         **preset.parameters,
     }
