@@ -14,7 +14,17 @@ from typing import Any
 import httpx
 import pytest
 
+from strongroom.errors import (
+    ConfigurationError,
+    FormatError,
+    KeyReleaseError,
+    MissingFile,
+    Tampered,
+    UnavailableError,
+    WrongPath,
+)
 from strongroom.loan.catalog import read_catalog
+from strongroom.loan.service.problems import to_problem
 
 HEADER = (
     b"person_age,person_income,person_home_ownership,person_emp_length,loan_intent,loan_grade,loan_amnt,"
@@ -431,3 +441,44 @@ def test_refuses_two_trainings_of_one_model_at_once(trained: Any) -> None:
     trained.service.board.find(first.headers["location"].removeprefix("/jobs/")).ended.result(60)
     trained.storage.open = open_file
     assert trained.train().status_code == 200
+
+
+def test_a_prediction_has_a_bound_of_its_own(open_client: Any, sample_csv: bytes) -> None:
+    client = open_client(max_predict_bytes=1_000)
+    refused(client.predict(sample_csv * 10), 413, "http.body_too_long")
+    refused(client.process(sample_csv * 10), 422, "loan.rows")
+
+
+ERRORS = [
+    (MissingFile("no such file: /host/S3CRET"), 500, "file.not_found"),
+    (ConfigurationError("/host/S3CRET is a folder", code="file.is_folder"), 500, "file.is_folder"),
+    (ConfigurationError("no mount holds 'S3CRET'", code="workload.no_mount"), 404, "workload.no_mount"),
+    (ConfigurationError("mount S3CRET", code="room.read_only", hint="S3CRET"), 403, "room.read_only"),
+    (FormatError("S3CRET is not a sealed file", code="sealed.format"), 500, "sealed.format"),
+    (WrongPath("sealed for S3CRET"), 500, "sealed.wrong_path"),
+    (Tampered("/host/S3CRET"), 500, "sealed.tampered"),
+    (UnavailableError("/host/S3CRET: Input/output error", code="file.io"), 503, "file.io"),
+    (PermissionError(13, "Permission denied", "/host/S3CRET"), 503, "file.io"),
+    (MemoryError("S3CRET"), 503, "service.memory"),
+    (RuntimeError("S3CRET"), 500, "bug"),
+    (KeyReleaseError("S3CRET"), 500, "release.refused"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code"), ERRORS, ids=[code for _, _, code in ERRORS])
+def test_errors_of_the_machine_are_told_without_its_paths(error: Exception, status: int, code: str) -> None:
+    problem = to_problem(error)
+    assert (problem.status, problem.code) == (status, code)
+    assert "S3CRET" not in json.dumps(problem.document())
+    assert bytes(problem.response().body)
+
+
+def test_a_full_disk_is_seen_through_every_wrapping() -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        try:
+            try:
+                raise OSError(number, "full")
+            except OSError:
+                raise UnavailableError("/host: full", code="file.io") from None
+        except UnavailableError as error:
+            assert (to_problem(error).status, to_problem(error).code) == (507, "storage.full")

@@ -8,6 +8,7 @@ import orjson
 from strongroom.loan.evaluation import Report
 from strongroom.loan.prediction import Predictions
 
+MAX_KEPT: Final = 1_000_000
 PING: Final = b'{"Message":"Server is Running"}'
 _HEAD: Final = b'{"Message":"Model Inference Complete","Prediction Output":{"Probability":{'
 _MIDDLE: Final = b'},"Prediction":{'
@@ -35,7 +36,8 @@ class RowKeys:
         keys = self._keys
         if len(keys) < count:
             # A new list: another thread may be reading the old one.
-            keys = self._keys = [b'"%d":' % row for row in range(count)]
+            keys = [b'"%d":' % row for row in range(count)]
+            self._keys = keys[:MAX_KEPT]
         return keys[:count] if len(keys) > count else keys
 
 

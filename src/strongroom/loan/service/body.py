@@ -102,11 +102,12 @@ class Receiver:
         self._spool = spool
         self._open = 0
 
-    async def receive(self, request: Request) -> Form:
+    async def receive(self, request: Request, max_bytes: int | None = None) -> Form:
         """The form of a request.
 
         Args:
             request: Its body was not touched.
+            max_bytes: Longest body, if shorter than what all calls may have.
 
         Returns:
             The form; close it.
@@ -115,13 +116,14 @@ class Receiver:
             Problem: 400, 408, 413, 415, 422, 503 or 507: the body is not such a form, or breaks a limit.
             StrongroomError: The same; see `to_problem`.
         """
-        self._check_head(request)
+        most = min(self._limits.max_upload_bytes, max_bytes or self._limits.max_upload_bytes)
+        self._check_head(request, most)
         async with self._place():
             try:
                 async with asyncio.timeout(self._limits.body_s):
                     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == URLENCODED:
-                        return await self._urlencoded(request)
-                    return await self._multipart(request)
+                        return await self._urlencoded(request, most)
+                    return await self._multipart(request, most)
             except TimeoutError:
                 raise Problem(408, "http.body_slow", "the body took too long", headers=CLOSE) from None
 
@@ -135,23 +137,17 @@ class Receiver:
         finally:
             self._open -= 1
 
-    def _check_head(self, request: Request) -> None:
+    def _check_head(self, request: Request, most: int) -> None:
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "http.content_encoding", "the body must not be compressed", headers=CLOSE)
         announced = request.headers.get("content-length", "0")
-        if len(announced) > 15 or not announced.isdecimal() or int(announced) > self._limits.max_upload_bytes:
-            raise self._too_long()
+        if len(announced) > 15 or not announced.isdecimal() or int(announced) > most:
+            raise _too_long(most)
 
-    def _too_long(self) -> Problem:
-        most = self._limits.max_upload_bytes
-        return Problem(413, "http.body_too_long", f"the body is longer than {most} bytes", headers=CLOSE)
-
-    async def _urlencoded(self, request: Request) -> Form:
+    async def _urlencoded(self, request: Request, most: int) -> Form:
         raw = bytearray()
-        async for chunk in self._chunks(request):
+        async for chunk in self._chunks(request, min(most, MAX_URLENCODED_BYTES)):
             raw += chunk
-            if len(raw) > MAX_URLENCODED_BYTES:
-                raise Problem(413, "http.body_too_long", "the form is too long", headers=CLOSE)
         try:
             pairs = parse_qsl(
                 raw.decode("ascii"), True, True, encoding="utf-8", errors="strict", max_num_fields=MAX_PARTS
@@ -163,11 +159,11 @@ class Receiver:
             raise Problem(422, "form.fields", "a form field is there twice")
         return Form(texts)
 
-    async def _multipart(self, request: Request) -> Form:
+    async def _multipart(self, request: Request, most: int) -> Form:
         parts = FormParts(self._spool)
         reader = MultipartReader(boundary_of(request.headers.get("content-type", "")), parts.begin, parts.data)
         try:
-            async for chunk in self._chunks(request):
+            async for chunk in self._chunks(request, most):
                 reader.feed(chunk)
                 if parts.pending:
                     await _spool(parts)
@@ -178,7 +174,7 @@ class Receiver:
                 parts.incoming.abort()
             raise
 
-    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+    async def _chunks(self, request: Request, most: int) -> AsyncIterator[bytes]:
         size = 0
         stream = request.stream()
         while True:
@@ -188,10 +184,14 @@ class Receiver:
                 except StopAsyncIteration:
                     return
             size += len(chunk)
-            if size > self._limits.max_upload_bytes:
-                raise self._too_long()
+            if size > most:
+                raise _too_long(most)
             if chunk:
                 yield chunk
+
+
+def _too_long(most: int) -> Problem:
+    return Problem(413, "http.body_too_long", f"the body is longer than {most} bytes", headers=CLOSE)
 
 
 async def _spool(parts: FormParts) -> None:

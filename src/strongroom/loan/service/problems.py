@@ -70,13 +70,14 @@ STATUS_OF_CLASS: Final[tuple[tuple[type[StrongroomError], int], ...]] = (
     (FormatError, 422),
     (ConfigurationError, 422),
 )
-# Their text names paths of the machine or of the workload.
-OWN_TEXT: Final[Mapping[str, str]] = {
+# What others say may name paths of the machine or of the workload; callers get these texts instead.
+OWN_CODES: Final = ("loan.", "form.", "service.", "storage.")
+TEXTS: Final[Mapping[str, str]] = {
     "workload.no_mount": "the service has no storage for a directory of this name",
-    "file.io": "the storage does not answer",
-    "file.not_found": "a stored file is missing",
+    "room.read_only": "the service may only read this directory",
     "file.permission": "the storage does not permit this",
-    "sealed.wrong_path": "a stored file is not the one that belongs there",
+    "file.not_found": "a stored file is missing",
+    "file.io": "the storage does not answer",
 }
 DAMAGED: Final = "a stored file is damaged or was exchanged"
 FULL_TEXT: Final = "the storage is full; nothing earlier was lost"
@@ -185,9 +186,9 @@ def is_full(error: BaseException) -> bool:
 def _foreign(error: BaseException) -> Problem:
     match error:
         case FileNotFoundError():
-            return Problem(500, "file.not_found", OWN_TEXT["file.not_found"])
+            return Problem(500, "file.not_found", TEXTS["file.not_found"])
         case OSError():
-            return Problem(503, "file.io", OWN_TEXT["file.io"])
+            return Problem(503, "file.io", TEXTS["file.io"])
         case MemoryError():
             return Problem(503, "service.memory", "the work needs more memory than there is", hint="send fewer rows")
         case _:
@@ -195,14 +196,14 @@ def _foreign(error: BaseException) -> Problem:
 
 
 def _ours(error: StrongroomError) -> Problem:
+    own = error.code.startswith(OWN_CODES)
     status = STATUS_OF_CODE.get(error.code)
     if status is None:
         status = next((status for kind, status in STATUS_OF_CLASS if isinstance(error, kind)), 500)
-    if error.code == "file.not_found":
-        status = 500
-    text = OWN_TEXT.get(error.code)
-    if text is None and isinstance(error, SealedDataError):
-        text = DAMAGED
-    if text is not None or status >= 500:
-        return Problem(status, error.code, text or error.message)
-    return Problem(status, error.code, error.message, hint=error.hint)
+        if status == 422 and not own:
+            status = 500  # malformed or wrong, but not what the caller sent
+    if own:
+        return Problem(status, error.code, error.message, hint=error.hint if status < 500 else None)
+    if status == 500 and isinstance(error, SealedDataError | FormatError):
+        return Problem(status, error.code, DAMAGED)
+    return Problem(status, error.code, TEXTS.get(error.code, "the service can't do this now; it was logged"))

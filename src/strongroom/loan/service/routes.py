@@ -123,7 +123,7 @@ def work_routes(service: LoanService) -> APIRouter:
         summary="Score applicants with the served version of a model",
     )
     async def predict(request: Request) -> Response:
-        form = await service.receiver.receive(request)
+        form = await service.receiver.receive(request, settings.limits.max_predict_bytes)
         with _kept(form):
             call = predict_call(form, settings)
             body, headers, rows = await service.predictions.run(lambda: service.predictor.predict(call))

@@ -44,6 +44,7 @@ class Limits:
 
     Args:
         max_upload_bytes: Longest request body.
+        max_predict_bytes: Longest request body of `/predict`, whose answer is made in memory.
         memory_upload_bytes: A longer upload is kept in a sealed temporary file instead of in memory.
         max_uploads: Requests whose body is being received at once.
         idle_s: How long a body may pause.
@@ -61,6 +62,7 @@ class Limits:
     """
 
     max_upload_bytes: int = 2 << 30
+    max_predict_bytes: int = 256 << 20
     memory_upload_bytes: int = 16 << 20
     max_uploads: int = 16
     idle_s: float = 30.0
