@@ -18,7 +18,11 @@ class SparkJarHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the jar to a wheel; an editable installation compiles on first use."""
+        """Add the jar to a wheel; an editable installation compiles on first use.
+
+        Raises:
+            ConfigurationError: The jar is required and can't be made.
+        """
         if version == "editable":
             return
         sys.path.insert(0, str(Path(self.root) / "src"))

@@ -52,7 +52,11 @@ public final class StrictCryptoFactory extends PropertiesDrivenCryptoFactory {
         strict.setBoolean(PLAINTEXT_FOOTER_PROPERTY_NAME, false);
         strict.setBoolean(KeyToolkit.DOUBLE_WRAPPING_PROPERTY_NAME, true);
         strict.setBoolean(KeyToolkit.KEY_MATERIAL_INTERNAL_PROPERTY_NAME, true);
-        strict.setBoolean(COMPLETE_COLUMN_ENCRYPTION_PROPERTY_NAME, strict.get(COLUMN_KEYS_PROPERTY_NAME) != null);
+        boolean columnKeys = strict.get(COLUMN_KEYS_PROPERTY_NAME) != null;
+        strict.setBoolean(COMPLETE_COLUMN_ENCRYPTION_PROPERTY_NAME, columnKeys);
+        if (columnKeys) {
+            strict.unset(UNIFORM_KEY_PROPERTY_NAME); // the session's key, for files that name none
+        }
         FileEncryptionProperties stock = super.getFileEncryptionProperties(strict, path, context);
         if (stock == null) {
             throw new ParquetCryptoRuntimeException(

@@ -1,0 +1,75 @@
+"""The driver of a Spark application: key server, JVM, and the cluster's messages about executors that were refused."""
+
+import atexit
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from strongroom.analytics.kms import Kms
+from strongroom.analytics.spark.jvm import environment, start_jvm, stop_jvm, write_logging
+from strongroom.analytics.spark.key_server import KeyServer
+from strongroom.analytics.spark.private_folder import PrivateFolder
+from strongroom.analytics.spark.settings import combined
+from strongroom.analytics.spark.traffic import traffic
+
+
+class Driver:
+    """What runs beside the application in its process. Use it as a context manager.
+
+    Args:
+        kms: Wraps and unwraps for this process's JVM.
+        master: ``local[*]``, ``spark://HOST:PORT`` or ``k8s://https://HOST:PORT``.
+        own: The application's or its owner's settings.
+        given: The cluster's settings, checked.
+        secret: Of Spark's own traffic; None in local mode.
+
+    Raises:
+        ConfigurationError: There is no Java, no PySpark, no tmpfs, no secret for a cluster, or a JVM already.
+        UnavailableError: The JVM doesn't start.
+    """
+
+    def __init__(
+        self,
+        kms: Kms,
+        *,
+        master: str = "local[*]",
+        own: Mapping[str, str] | None = None,
+        given: Mapping[str, str] | None = None,
+        secret: str | None = None,
+    ) -> None:
+        self._folder = PrivateFolder()
+        self._keys: KeyServer | None = None
+        self._running = False
+        try:
+            self._start(kms, master, combined(own=own or {}, given=given or {}), secret)
+        except BaseException:
+            self.close()
+            raise
+        atexit.register(self.close)
+
+    def _start(self, kms: Kms, master: str, settings: Mapping[str, str], secret: str | None) -> None:
+        more, token_file = traffic(master, secret, self._folder)
+        self._keys = KeyServer(kms, self._folder.path).start()
+        self.cluster_log = write_logging(self._folder)
+        variables = environment(self._folder, self._keys.path, token_file)
+        start_jvm(self._folder, {**settings, **more, "spark.master": master}, variables)
+        self._running = True
+
+    def close(self) -> None:
+        """Stop Spark, its JVM and the key server; wipe the private folder."""
+        atexit.unregister(self.close)
+        if self._running:
+            stop_jvm()
+            self._running = False
+        if self._keys is not None:
+            self._keys.close()
+            self._keys = None
+        self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

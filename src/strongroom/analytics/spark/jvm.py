@@ -1,0 +1,160 @@
+"""Starts the JVM of a driver: a clean environment, settings in a private file, the key server's address beside them."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
+from strongroom.analytics.spark.key_server import SOCKET_VARIABLE
+from strongroom.analytics.spark.private_folder import PrivateFolder
+from strongroom.analytics.spark.settings import properties
+from strongroom.errors import ConfigurationError, UnavailableError
+
+MIN_JAVA: Final = 17
+PROPERTIES_NAME: Final = "spark.properties"
+CONF_FOLDER: Final = "conf"
+CLUSTER_LOG: Final = "cluster.log"
+TOKEN_FILE_VARIABLE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105  # a variable's name
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+_KEPT: Final = ("HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_STOP_TIMEOUT_S: Final = 20
+_STDERR: Final = 2
+_LOGGING: Final = """\
+status = warn
+rootLogger.level = warn
+rootLogger.appenderRef.stderr.ref = stderr
+appender.console.type = Console
+appender.console.name = stderr
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{{yy/MM/dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
+logger.native.name = org.apache.hadoop.util.NativeCodeLoader
+logger.native.level = error
+appender.cluster.type = File
+appender.cluster.name = cluster
+appender.cluster.fileName = {log}
+appender.cluster.layout.type = PatternLayout
+appender.cluster.layout.pattern = %m%n
+logger.client.name = org.apache.spark.deploy.client.StandaloneAppClient$ClientEndpoint
+logger.client.level = info
+logger.client.additivity = false
+logger.client.appenderRef.cluster.ref = cluster
+logger.client.appenderRef.stderr.ref = stderr
+logger.client.appenderRef.stderr.level = warn
+"""
+
+
+def environment(folder: PrivateFolder, socket: Path, token_file: Path | None = None) -> dict[str, str]:
+    """The environment of a JVM of ours; of this process's own it keeps nothing that could bring code or settings.
+
+    Args:
+        folder: Private folder; its ``conf`` becomes Spark's configuration folder.
+        socket: Of the key server.
+        token_file: Hadoop credentials with the secret of Spark's own traffic, for a standalone cluster.
+
+    Raises:
+        ConfigurationError: There is no Java or no PySpark.
+    """
+    java = find_java()
+    if java is None:
+        raise ConfigurationError(
+            f"no Java here; Spark needs Java {MIN_JAVA} or newer",
+            code="spark.no_java",
+            hint="apt install openjdk-17-jre-headless, or set JAVA_HOME; --engine embedded needs none",
+        )
+    values = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return values | {
+        "PATH": _PATH,
+        "LANG": "C.UTF-8",
+        "JAVA_HOME": str(Path(java).resolve().parent.parent),
+        "SPARK_HOME": str(pyspark_folder()),
+        "SPARK_CONF_DIR": str(folder.path / CONF_FOLDER),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        SOCKET_VARIABLE: str(socket),
+        **({TOKEN_FILE_VARIABLE: str(token_file)} if token_file else {}),
+    }
+
+
+def write_logging(folder: PrivateFolder) -> Path:
+    """Write the logging settings, and say where the cluster's messages about executors will stand."""
+    log = folder.path / CLUSTER_LOG
+    folder.write(f"{CONF_FOLDER}/log4j2.properties", _LOGGING.format(log=log).encode())
+    return log
+
+
+def start_jvm(folder: PrivateFolder, settings: Mapping[str, str], variables: Mapping[str, str]) -> None:
+    """Start the JVM; PySpark's next SparkContext, whoever makes it, finds it and its settings.
+
+    Args:
+        folder: Private folder.
+        settings: Spark's.
+        variables: The JVM's whole environment.
+
+    Raises:
+        ConfigurationError: There is a Spark JVM in this process already.
+        UnavailableError: The JVM doesn't start.
+    """
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    if SparkContext._gateway is not None:  # noqa: SLF001  # PySpark has no public name for it
+        raise ConfigurationError(
+            "this process has a Spark JVM already", code="spark.running", hint="close that session first"
+        )
+    driver = {**settings, "spark.driver.extraClassPath": str(jar_path())}
+    path = folder.write(PROPERTIES_NAME, properties(driver))
+    arguments = {"PYSPARK_SUBMIT_ARGS": f"--properties-file {path} pyspark-shell"}
+    with _only({**variables, **arguments}, temporary=folder.path):
+        try:
+            gateway = launch_gateway(popen_kwargs={"stdout": _STDERR})  # type: ignore[no-untyped-call]  # PySpark's
+        except PySparkRuntimeError:
+            raise UnavailableError(
+                "the JVM does not start", code="spark.jvm", hint="its own words stand above"
+            ) from None
+    SparkContext._ensure_initialized(gateway=gateway)  # noqa: SLF001
+
+
+@contextmanager
+def _only(variables: Mapping[str, str], *, temporary: Path) -> Iterator[None]:
+    """This process's environment replaced for a moment: PySpark hands on all of it, and leaves a password in a file."""
+    before, folder = dict(os.environ), tempfile.tempdir
+    os.environ.clear()
+    os.environ.update(variables)
+    tempfile.tempdir = str(temporary)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = folder
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def stop_jvm() -> None:
+    """Stop Spark and its JVM; a new session may be started then."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    gateway: Any = SparkContext._gateway  # noqa: SLF001
+    if gateway is None:
+        return
+    active = SparkSession._instantiatedSession  # noqa: SLF001
+    with suppress(Exception):  # the JVM may be gone already; there is nothing left to stop then
+        if active is not None:
+            active.stop()
+        elif SparkContext._active_spark_context is not None:  # noqa: SLF001
+            SparkContext._active_spark_context.stop()  # noqa: SLF001
+    with suppress(Exception):
+        gateway.shutdown()
+    gateway.proc.stdin.close()
+    try:
+        gateway.proc.wait(_STOP_TIMEOUT_S)
+    except Exception:  # it hangs: it holds keys, so it must end
+        gateway.proc.kill()
+        gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001

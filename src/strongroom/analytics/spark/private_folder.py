@@ -1,0 +1,68 @@
+"""A folder in memory for what must not reach a disk: the key server's socket and the secret of Spark's own traffic."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from strongroom.errors import ConfigurationError
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  # memory; its content is private by mode 0700
+_MOUNTS: Final = Path("/proc/self/mounts")
+
+
+class PrivateFolder:
+    """Made with mode 0700 on the TEE's own tmpfs; overwritten and removed at the end. Use it as a context manager.
+
+    Raises:
+        ConfigurationError: There is no tmpfs at /dev/shm.
+    """
+
+    def __init__(self) -> None:
+        if not _is_tmpfs(MEMORY):
+            raise ConfigurationError(
+                f"{MEMORY} is not a tmpfs, and secrets are not written to a disk",
+                code="spark.no_tmpfs",
+                hint=f"mount a tmpfs at {MEMORY}",
+            )
+        self.path = MEMORY / f"strongroom-{secrets.token_hex(8)}"
+        self.path.mkdir(mode=0o700)
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file of mode 0600.
+
+        Returns:
+            Its path.
+        """
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return path
+
+    def close(self) -> None:
+        """Overwrite the files and remove the folder."""
+        for path in self.path.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                path.write_bytes(bytes(path.stat().st_size))
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_tmpfs(folder: Path) -> bool:
+    """Whether a file system in memory is mounted there; a link to a disk is not."""
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(fields[1:3] == [str(folder), "tmpfs"] for fields in map(str.split, mounts)) and not folder.is_symlink()
