@@ -1,0 +1,108 @@
+"""Pod Security's level `restricted`, and what a namespace gives up.
+
+Source: Kubernetes documentation, "Pod Security Standards".
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from strongroom.deployment.kubernetes.rules import fields
+from strongroom.deployment.kubernetes.rules.cluster import (
+    Cluster,
+    Pod,
+    finding,
+    listed,
+    mapping,
+    mappings,
+    metadata_of,
+    name_of,
+    where,
+)
+from strongroom.deployment.kubernetes.text import Object
+from strongroom.errors import Finding
+
+ENFORCE: Final = "pod-security.kubernetes.io/enforce"
+RESTRICTED: Final = "restricted"
+RELAXED: Final = "privileged"
+
+
+def levels(cluster: Cluster) -> Iterator[Finding]:
+    """``pod_security_level``: every namespace says its level."""
+    for item in cluster.of("Namespace"):
+        if level(cluster, name_of(item)) not in {RESTRICTED, RELAXED}:
+            yield finding("pod_security_level", where(item), f"needs the label {ENFORCE}: {RESTRICTED}")
+
+
+def level(cluster: Cluster, namespace: str) -> str:
+    """The level that a namespace enforces; ``restricted`` for one that is not among the objects."""
+    for item in cluster.of("Namespace"):
+        if name_of(item) == namespace:
+            return str(mapping(metadata_of(item).get("labels")).get(ENFORCE, ""))
+    return RESTRICTED
+
+
+def restricted(cluster: Cluster) -> Iterator[Finding]:
+    """``pod_security``: what the server would refuse in a restricted namespace."""
+    for pod in cluster.pods:
+        relaxed = level(cluster, pod.namespace) == RELAXED
+        yield from _pod(pod, relaxed=relaxed)
+        for container in pod.containers():
+            yield from _container(pod, container)
+
+
+def _pod(pod: Pod, *, relaxed: bool) -> Iterator[Finding]:
+    context = mapping(pod.spec.get("securityContext"))
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.spec.get(name):
+            yield finding("pod_security", pod.where, f"{name} is not allowed")
+    if mapping(context.get("seccompProfile")).get("type") not in ["RuntimeDefault", "Localhost"]:
+        yield finding("pod_security", pod.where, "seccompProfile must be RuntimeDefault")
+    if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
+        yield finding("pod_security", pod.where, "runAsNonRoot must be true, and the user not 0")
+    for volume in mappings(pod.spec.get("volumes")):
+        kinds = set(volume) - {"name"}
+        if not relaxed and not kinds <= fields.VOLUMES:
+            yield finding("pod_security", pod.where, f"volume {volume.get('name')}: {', '.join(sorted(kinds))}")
+
+
+def _container(pod: Pod, container: Object) -> Iterator[Finding]:
+    context = mapping(container.get("securityContext"))
+    capabilities = mapping(context.get("capabilities"))
+    name = container.get("name")
+    if context.get("privileged"):
+        yield finding("pod_security", pod.where, f"{name} is privileged")
+    if context.get("allowPrivilegeEscalation") is not False:
+        yield finding("pod_security", pod.where, f"{name}: allowPrivilegeEscalation must be false")
+    if "ALL" not in listed(capabilities.get("drop")) or set(map(str, listed(capabilities.get("add")))) - {
+        "NET_BIND_SERVICE"
+    }:
+        yield finding("pod_security", pod.where, f"{name} must drop all capabilities")
+    if context.get("runAsNonRoot") is False or context.get("runAsUser") == 0:
+        yield finding("pod_security", pod.where, f"{name} must not run as root")
+    if context.get("readOnlyRootFilesystem") is not True:
+        yield finding("writable_root", pod.where, f"{name}: readOnlyRootFilesystem must be true")
+    if any("hostPort" in port for port in mappings(container.get("ports"))):
+        yield finding("pod_security", pod.where, f"{name}: hostPort is not allowed")
+
+
+def accounts(cluster: Cluster) -> Iterator[Finding]:
+    """``account``: pods have an account of their own, and tokens only where they are used."""
+    for pod in cluster.pods:
+        if pod.spec.get("serviceAccountName") in [None, "", "default"]:
+            yield finding("account", pod.where, "needs a service account of its own")
+        if "automountServiceAccountToken" not in pod.spec:
+            yield finding("account", pod.where, "must say automountServiceAccountToken")
+
+
+def identities(cluster: Cluster) -> Iterator[Finding]:
+    """``identity``: a pod that uses a workload identity has an account that names one."""
+    for pod in cluster.pods:
+        if pod.labels.get("azure.workload.identity/use") != "true":
+            continue
+        named = [
+            mapping(metadata_of(item).get("annotations")).get("azure.workload.identity/client-id")
+            for item in cluster.of("ServiceAccount")
+            if name_of(item) == pod.spec.get("serviceAccountName")
+        ]
+        if not any(named):
+            yield finding("identity", pod.where, "its service account names no client-id")

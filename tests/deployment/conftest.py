@@ -1,0 +1,54 @@
+"""A site with everything in it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from strongroom.deployment.kubernetes.site import Site, load_site
+from strongroom.deployment.kubernetes.template import write_site
+
+ROOM_TOML = 'url = "https://broker.strongroom-broker.svc:8443"\n'
+CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+GUID = "12345678-1234-1234-1234-123456789abc"
+
+
+def make_site_folder(folder: Path) -> Path:
+    """A site file as `strongroom deploy init` writes it, filled in; its path."""
+    path = write_site(folder)
+    text = path.read_text().replace("0" * 64, "a" * 64)
+    text = text.replace('# key_vault = "strongroom-keys"', 'key_vault = "strongroom-keys"')
+    for name in ("tenant", "client_id"):
+        text = text.replace(f'# {name} = "00000000-0000-0000-0000-000000000000"', f'{name} = "{GUID}"')
+    path.write_text(text)
+    room = folder / "broker" / "room"
+    room.mkdir(parents=True)
+    (room / "room.toml").write_text(ROOM_TOML)
+    (room / "ca.pem").write_text(CA)
+    return path
+
+
+@pytest.fixture(scope="session")
+def site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_site_folder(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def site(site_file: Path) -> Site:
+    return load_site(site_file)
+
+
+@pytest.fixture
+def fresh_site(tmp_path: Path) -> Path:
+    return make_site_folder(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def kustomize() -> list[str]:
+    """The command that builds a Kustomize folder; skips where there is none."""
+    command = ["kubectl", "kustomize"]
+    try:
+        subprocess.run([*command, "--help"], capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("kubectl is not installed")
+    return command
