@@ -48,6 +48,8 @@ def send_server_messages_to_the_log() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Another server in this process may have silenced it.
+    logging.getLogger("uvicorn").setLevel(logging.NOTSET)
 
 
 def _drop_exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
