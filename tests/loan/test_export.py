@@ -8,7 +8,7 @@ import pytest
 from strongroom.errors import ConfigurationError
 from strongroom.loan.book import LoanBook
 from strongroom.loan.bundle import Bundle
-from strongroom.loan.export import export_matrices, export_model, scikit_preprocessor
+from strongroom.loan.export import export_model, scikit_preprocessor, write_matrices
 from strongroom.loan.features import Preprocessor
 from strongroom.loan.prediction import predict_book
 from strongroom.loan.presets import TrainSettings
@@ -86,7 +86,7 @@ def test_ubj_files_are_trees_and_preprocessor(storage: Any, ordinal: Bundle, sma
 
 def test_csv_matrices_have_no_header_and_one_line_a_row(reference: Bundle, small_book: LoanBook) -> None:
     features, target = io.BytesIO(), io.BytesIO()
-    export_matrices(reference, small_book, features, target)
+    write_matrices(reference, small_book, features, target)
     matrix = np.loadtxt(io.StringIO(features.getvalue().decode()), delimiter=",", dtype=np.float32)
     np.testing.assert_allclose(matrix, reference.preprocessor.transform(small_book), rtol=1e-6)
     assert small_book.target is not None

@@ -4,28 +4,35 @@ The verbs that touch loan data enter the room, so they run inside a workload (`s
 named by their path below the workload's mounts, and every one of them is sealed. `sample` writes a plain file.
 """
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from strongroom.cli.loan_room import INSIDE, data, loan_room, progress, say
 from strongroom.cli.loan_serve import EPILOG as SERVE_EPILOG
 from strongroom.cli.loan_serve import HELP as SERVE_HELP
 from strongroom.cli.loan_serve import serve
+from strongroom.cli.loan_versions import (
+    DRIFT_HELP,
+    EXPORT_EXAMPLES,
+    EXPORT_HELP,
+    PROMOTE_HELP,
+    VERSIONS_HELP,
+    Json,
+    ModelName,
+    VersionNumber,
+    drift,
+    export,
+    promote,
+    versions,
+)
 from strongroom.cli.main import noun_app
 from strongroom.errors import ConfigurationError
-from strongroom.loan.problems import LoanRowsError
 
 app = noun_app("The loan-default application: process, train, continue, predict, evaluate, report.")
-
-app.command(help=SERVE_HELP, epilog=SERVE_EPILOG)(serve)
-
-INSIDE: Final = "Runs inside a workload; paths are below its mounts."
 
 
 class Protocol(StrEnum):
@@ -44,10 +51,7 @@ class PresetChoice(StrEnum):
 
 Source = Annotated[str, typer.Argument(metavar="CSV", help="Sealed loan file.", show_default=False)]
 Data = Annotated[str, typer.Option("--data", help="Folder of processed rows.")]
-ModelName = Annotated[str, typer.Option("--model", help="Model name.")]
-VersionNumber = Annotated[int | None, typer.Option("--version", min=1, help="Version [default: the champion].")]
 Threshold = Annotated[float, typer.Option("--threshold", help="A probability above it is called a default.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 
@@ -64,7 +68,7 @@ def sample(
     from strongroom.loan.writing import write_csv
     from strongroom.room.new_file import NewFile
 
-    with NewFile(out, overwrite=force) as file, _progress("sample") as advance:
+    with NewFile(out, overwrite=force) as file, progress("sample") as advance:
 
         def counted() -> Iterator[LoanBook]:
             done = 0
@@ -75,7 +79,7 @@ def sample(
 
         with open(file.fd, "wb", closefd=False) as sink:
             write_csv(counted(), sink)
-    _say(f"wrote {rows} generated rows to {out}")
+    say(f"wrote {rows} generated rows to {out}")
 
 
 @app.command(epilog=f"Example: strongroom loan process book/loans.csv --size 4000000. {INSIDE}")
@@ -85,6 +89,9 @@ def process(
     size: Annotated[int | None, typer.Option("--size", min=1, help="Grow the rows to this many.")] = None,
     test_share: Annotated[float, typer.Option("--test-share", help="Share of rows held out.")] = 0.25,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split and the growing.")] = 0,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Further column to compare groups by; repeatable.")
+    ] = None,
     protocol: Annotated[
         Protocol, typer.Option("--protocol", help="`reference` leaks held-out rows into training: to compare only.")
     ] = Protocol.STRONGROOM,
@@ -95,15 +102,15 @@ def process(
 
     from strongroom.loan import jobs
 
-    settings = jobs.ProcessSettings(size, test_share, seed, protocol.value)
-    with _room() as room, _progress("process") as advance:
+    settings = jobs.ProcessSettings(size, test_share, seed, protocol.value, tuple(keep or ()))
+    with loan_room() as room, progress("process") as advance:
         manifest = jobs.process(room, source, out, settings, progress=advance)
-    _data(asdict(manifest), as_json)
+    data(asdict(manifest), as_json)
 
 
 @app.command(epilog=f"Example: strongroom loan train --model loan --early-stopping 50. {INSIDE}")
 def train(  # one parameter an option
-    data: Annotated[list[str] | None, typer.Option("--data", help="Folder of processed rows; repeatable.")] = None,
+    rows: Annotated[list[str] | None, typer.Option("--data", help="Folder of processed rows; repeatable.")] = None,
     model: ModelName = "loan",
     preset: Annotated[PresetChoice, typer.Option("--preset", help="Training settings.")] = PresetChoice.DEFAULT,
     rounds: Annotated[int | None, typer.Option("--rounds", help="Trees [default: the preset's].")] = None,
@@ -127,28 +134,68 @@ def train(  # one parameter an option
     from strongroom.loan.presets import TrainSettings
 
     settings = TrainSettings(preset.value, rounds, early_stopping, _weight(default_weight), monotone, seed)
-    with _room() as room, _progress("train") as advance:
-        version = jobs.train(room, data or ["processed"], model, settings, champion=not challenger, progress=advance)
-    _data(asdict(version), as_json)
+    with loan_room() as room, progress("train") as advance:
+        version = jobs.train(room, rows or ["processed"], model, settings, champion=not challenger, progress=advance)
+    data(asdict(version), as_json)
+
+
+@app.command(name="continue", epilog=f"Example: strongroom loan continue --data november --rounds 100. {INSIDE}")
+def continue_(
+    rows: Annotated[list[str], typer.Option("--data", help="Folder of new processed rows; repeatable.")],
+    model: ModelName = "loan",
+    rounds: Annotated[int, typer.Option("--rounds", help="Trees to add.")] = 100,
+    new_rows_only: Annotated[
+        bool, typer.Option("--new-rows-only", help="Fit the new trees to the new rows alone; forgets the old ones.")
+    ] = False,
+    always_serve: Annotated[
+        bool, typer.Option("--always-serve", help="Serve the result even if it ranks the held-out rows worse.")
+    ] = False,
+    out: Annotated[str | None, typer.Option("--out", help="JSON file for the outcome.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Add trees for a new batch; served only if the held-out rows are not ranked worse."""
+    from strongroom.loan.continuing import ContinueSettings, continue_training, write_continued
+
+    settings = ContinueSettings(rounds, "new" if new_rows_only else "all", True if always_serve else None)
+    with loan_room() as room, progress("continue") as advance:
+        outcome = continue_training(room, rows, model, settings, progress=advance)
+        if out:
+            write_continued(room, outcome, out)
+    values = outcome.to_json()
+    if not as_json:
+        before, after = outcome.before, outcome.after
+        values |= {
+            name: f"{before[name]:.4f} -> {after[name]:.4f}" for name in ("auc", "log_loss", "calibration_error")
+        }
+        values["drift"] = ", ".join(f"{d.column} {d.psi:.3f} ({d.verdict})" for d in outcome.drift[:3])
+        values = {name: value for name, value in values.items() if name not in {"before", "after"}}
+    data(values, as_json)
 
 
 @app.command(epilog=f"Example: strongroom loan evaluate --model loan --out results/loan. {INSIDE}")
 def evaluate(
-    data: Data = "processed",
+    rows: Data = "processed",
     model: ModelName = "loan",
     out: Annotated[str, typer.Option("--out", help="Results, without suffix.")] = "results/loan",
     version: VersionNumber = None,
     threshold: Threshold = 0.5,
+    fairness: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fairness", metavar="COLUMN=VALUES", help="Compare groups: privileged values, or a lower bound."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the model on the held-out rows; write OUT.json and OUT.csv."""
+    """Score the model on the held-out rows; write OUT.json, .csv, .html and .md (model card)."""
     from strongroom.loan import jobs
 
-    with _room() as room:
-        results = jobs.evaluate(room, data, model, out, version=version, threshold=threshold)
+    groups = [_group(text) for text in fairness or []]
+    with loan_room() as room:
+        results = jobs.evaluate(room, rows, model, out, version=version, threshold=threshold, fairness=groups)
     for note in results.notes:
-        _say(f"note: {note}")
-    _data(results.evaluation.scores, as_json)
+        say(f"note: {note}")
+    data(results.evaluation.scores, as_json)
 
 
 @app.command(epilog=f"Example: strongroom loan predict book/applicants.csv --out results/predictions.csv. {INSIDE}")
@@ -158,15 +205,16 @@ def predict(
     out: Annotated[str, typer.Option("--out", help="Predictions to write.")] = "predictions/loan.csv",
     version: VersionNumber = None,
     threshold: Threshold = 0.5,
+    reasons: Annotated[bool, typer.Option("--reasons", help="Add the four inputs that raise the risk most.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score the rows of a loan file."""
     from strongroom.loan import jobs
 
-    with _room() as room:
-        predictions = jobs.predict(room, source, model, out, version=version, threshold=threshold)
+    with loan_room() as room:
+        predictions = jobs.predict(room, source, model, out, version=version, threshold=threshold, reasons=reasons)
     defaults = int(predictions.labels.sum())
-    _data({"rows": len(predictions.probabilities), "called_default": defaults, "out": out}, as_json)
+    data({"rows": len(predictions.probabilities), "called_default": defaults, "out": out}, as_json)
 
 
 @app.command(epilog=f"Example: strongroom loan report results/loan.json --out results/loan.html. {INSIDE}")
@@ -178,44 +226,18 @@ def report(
     from strongroom.loan import jobs
     from strongroom.loan.report import render_report
 
-    with _room() as room:
+    with loan_room() as room:
         page = render_report(jobs.read_results(room, results))
         with room.create(out) as sink:
             sink.write(page.encode())
-    _say(f"wrote {out}")
+    say(f"wrote {out}")
 
 
-@contextmanager
-def _room() -> Iterator[Any]:
-    """The room of this workload; wrong rows are listed before the error goes on.
-
-    Raises:
-        LoanRowsError: Again.
-    """
-    import strongroom
-
-    with strongroom.enter() as room:
-        try:
-            yield room
-        except LoanRowsError as error:
-            for problem in error.problems[3:]:
-                _say(str(problem))
-            raise
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _group(text: str) -> tuple[str, list[str]]:
+    column, equals, values = text.partition("=")
+    if not equals:
+        raise ConfigurationError("--fairness takes COLUMN=VALUE,VALUE", code="loan.fairness")
+    return column, values.split(",")
 
 
 def _weight(text: str | None) -> float | Any:
@@ -227,13 +249,8 @@ def _weight(text: str | None) -> float | Any:
         raise ConfigurationError("--default-weight is a number or `balanced`", code="loan.weight") from None
 
 
-def _data(values: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(values, sort_keys=True))  # noqa: T201
-        return
-    for name, value in values.items():
-        print(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")  # noqa: T201
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201
+app.command(help=SERVE_HELP, epilog=SERVE_EPILOG)(serve)
+app.command(help=VERSIONS_HELP, epilog=INSIDE)(versions)
+app.command(help=PROMOTE_HELP, epilog=f"Example: strongroom loan promote 3. {INSIDE}")(promote)
+app.command(help=DRIFT_HELP, epilog=f"Example: strongroom loan drift --data november. {INSIDE}")(drift)
+app.command(help=EXPORT_HELP, epilog=EXPORT_EXAMPLES)(export)

@@ -21,11 +21,13 @@ from strongroom.errors import ConfigurationError
 from strongroom.loan.book import LoanBook
 from strongroom.loan.bundle import Bundle
 from strongroom.loan.features import IMPUTED, TRANSFORMED, Preprocessor
+from strongroom.loan.processing import read_rows
 from strongroom.loan.schema import CATEGORIES, CATEGORY_BY_NAME, INPUT_NAMES, TARGET
 from strongroom.loan.storage import Storage
 
 Format = Literal["ubj", "joblib", "onnx"]
 
+SIDES: Final[tuple[Literal["train", "test"], ...]] = ("train", "test")
 CHUNK_ROWS: Final = 250_000
 HOT_COLUMNS: Final = ("person_home_ownership", "loan_intent", "loan_grade", "cb_person_default_on_file")
 
@@ -55,7 +57,33 @@ def export_model(storage: Storage, bundle: Bundle, to: Format, out: str) -> tupl
     return tuple(files)
 
 
-def export_matrices(bundle: Bundle, book: LoanBook, features: BinaryIO, target: BinaryIO) -> None:
+def export_matrices(storage: Storage, bundle: Bundle, data: str, out: str) -> tuple[str, ...]:
+    """Write processed rows as the reference's four files, named by the number of rows: ``X_train_N.csv`` and so on.
+
+    Args:
+        storage: Where to read and write.
+        bundle: Its preprocessor makes the features.
+        data: Processed folder.
+        out: Folder to write to.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        FormatError: The folder doesn't hold processed rows.
+    """
+    sides = {side: read_rows(storage, data, side).book for side in SIDES}
+    size = sum(len(book) for book in sides.values())
+    paths: list[str] = []
+    for side, book in sides.items():
+        pair = (f"{out}/X_{side}_{size}.csv", f"{out}/y_{side}_{size}.csv")
+        with storage.create(pair[0]) as features, storage.create(pair[1]) as target:
+            write_matrices(bundle, book, features, target)
+        paths += pair
+    return tuple(paths)
+
+
+def write_matrices(bundle: Bundle, book: LoanBook, features: BinaryIO, target: BinaryIO) -> None:
     """Write rows as the reference's CSV matrices: features and outcomes, no header, no index.
 
     Args:

@@ -9,8 +9,9 @@ from strongroom.errors import ConfigurationError
 from strongroom.loan import catalog
 from strongroom.loan.book import LoanBook, join
 from strongroom.loan.bundle import Bundle
-from strongroom.loan.drift import measure_baseline
+from strongroom.loan.drift import Baseline, Drift, measure_baseline, measure_drift
 from strongroom.loan.evaluation import evaluate_scores, report_csv
+from strongroom.loan.explanation import explain, write_reasons
 from strongroom.loan.fairness import measure_fairness, privileged_rows
 from strongroom.loan.model_card import render_model_card
 from strongroom.loan.prediction import DEFAULT_THRESHOLD, Predictions, check_threshold, predict_book, write_predictions
@@ -156,6 +157,7 @@ def predict(
     *,
     version: int | None = None,
     threshold: float = DEFAULT_THRESHOLD,
+    reasons: bool = False,
 ) -> Predictions:
     """Score the rows of a CSV file and write the predictions.
 
@@ -166,6 +168,7 @@ def predict(
         out: Path of the predictions.
         version: Version number; None: the champion.
         threshold: A probability above it is called a default.
+        reasons: Add the four inputs that raise each row's risk most.
 
     Raises:
         ConfigurationError: Unknown model or version, or the threshold is no probability.
@@ -179,8 +182,30 @@ def predict(
         book = read_csv(file, labelled=False)
     predictions = Predictions(predict_book(bundle, book), threshold)
     with storage.create(out) as sink:
-        write_predictions(predictions, sink)
+        if reasons:
+            write_reasons(predictions, explain(bundle, book), sink)
+        else:
+            write_predictions(predictions, sink)
     return predictions
+
+
+def drift(
+    storage: Storage, data: str = "processed", model: str = "loan", *, version: int | None = None
+) -> tuple[Drift, ...]:
+    """Compare processed rows with those a model was trained on.
+
+    Args:
+        storage: Where to read.
+        data: Processed folder; its training rows are looked at.
+        model: Model name.
+        version: Version number; None: the champion.
+
+    Raises:
+        ConfigurationError: Unknown model or version.
+        FormatError: Model or data are malformed.
+    """
+    baseline = Baseline.from_json(catalog.load_model(storage, model, version).metadata.get("baseline"))
+    return measure_drift(baseline, read_rows(storage, data, "train").book)
 
 
 def read_results(storage: Storage, path: str) -> Results:
@@ -198,4 +223,4 @@ def read_results(storage: Storage, path: str) -> Results:
         return Results.parse(source.read(Results.MAX_BYTES + 1))
 
 
-__all__ = ["ProcessSettings", "evaluate", "predict", "process", "read_results", "train"]
+__all__ = ["ProcessSettings", "drift", "evaluate", "predict", "process", "read_results", "train"]
