@@ -21,7 +21,7 @@ from strongroom.errors import StrongroomError
 from strongroom.loan.service.problems import Problem, to_problem
 from strongroom.loan.service.settings import Limits
 
-NICENESS: Final = 10
+NICENESS: Final = 5
 Kind = Literal["data_processing", "train"]
 
 log: Any = structlog.get_logger("strongroom.loan.service")
