@@ -18,6 +18,7 @@ from strongroom.serving.engines.onnx_file import check_self_contained
 from strongroom.serving.engines.openvino import OpenVinoMaker
 from strongroom.serving.engines.ubjson import check_ubjson
 from strongroom.serving.engines.xgboost import XGBoostMaker
+from strongroom.serving.engines.xgboost_call import DensePredictor, fast_predictor
 from strongroom.serving.status import InvalidRequest
 
 ROWS = np.array([[1, 2, 3], [-1, 0.5, 2]], dtype=np.float32)
@@ -115,6 +116,33 @@ def test_xgboost_signatures(objective: str, signature: str, method: str, shape: 
     assert engine.signatures[signature].method == method
     assert engine.signatures[DEFAULT_SIGNATURE].outputs["outputs"].shape == shape
     assert run(engine).shape == (2, *shape[1:])
+
+
+def test_direct_call_is_used_and_agrees_on_many_rows_and_threads(booster: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    predict = fast_predictor(booster, 4)
+    assert isinstance(predict, DensePredictor)
+    rows = np.random.default_rng(2).standard_normal((400, 4), dtype=np.float32)
+    rows[::7, 1] = np.nan
+    expected = booster.inplace_predict(rows, validate_features=False)
+    assert np.array_equal(predict(rows), expected)
+    assert np.array_equal(predict(rows[::2]), expected[::2])  # not contiguous
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda at: predict(rows[at : at + 1]), range(400)))
+    assert np.array_equal(np.concatenate(parts), expected)
+
+
+def test_another_xgboost_falls_back_to_the_package(booster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.ones((2, 4), dtype=np.float32)
+
+    def wrong(_predictor: Any, given: Any) -> Any:
+        return np.zeros(len(given), dtype=np.float32)
+
+    monkeypatch.setattr(DensePredictor, "__call__", wrong)
+    predict = fast_predictor(booster, 4)
+    assert not isinstance(predict, DensePredictor)
+    assert np.array_equal(predict(rows), booster.inplace_predict(rows, validate_features=False))
 
 
 @pytest.mark.parametrize("raw", [b"", b"garbage", b"{" * 100, b"\0" * 50])

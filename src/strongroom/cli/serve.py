@@ -80,7 +80,9 @@ def serve(
     file_system_poll_wait_seconds: Annotated[
         float, _option("file_system_poll_wait_seconds", min=0, help="Between looks for new versions; 0: once.")
     ] = 1.0,
-    grpc_max_threads: Annotated[int, _option("grpc_max_threads", min=1, help="gRPC worker threads.")] = 64,
+    grpc_max_threads: Annotated[
+        int | None, _option("grpc_max_threads", min=1, help="gRPC worker threads [default: few; many with batching].")
+    ] = None,
     rest_api_num_threads: Annotated[int, _option("rest_api_num_threads", min=1, help="REST worker threads.")] = 16,
     rest_api_timeout_in_ms: Annotated[int, _option("rest_api_timeout_in_ms", min=1, help="Limit of a call.")] = 30_000,
     host: Annotated[str, _option("host", help="IP address to listen on.")] = "127.0.0.1",
@@ -133,7 +135,7 @@ def serve(
         poll_wait_s=file_system_poll_wait_seconds,
         drain_s=drain_seconds,
         reloadable=allow_reload_requests,
-        rpc=RpcLimits(threads=grpc_max_threads),
+        rpc=RpcLimits(threads=grpc_max_threads or _rpc_threads(max_concurrency, batched=batching is not None)),
         http=HttpLimits(threads=rest_api_num_threads, timeout_s=rest_api_timeout_in_ms / 1000),
     )
     tls = _TlsChoice(ssl_config_file, tuple(attested_tls or ()), quote_renew_seconds)
@@ -230,6 +232,7 @@ def _storage(plaintext: Path | None, stop: threading.Event, wait_s: float) -> "M
 
 
 def _run_file(file: "ServingFile", storage: "ModelStorage", stop: threading.Event) -> None:
+    from strongroom.serving.rpc.server import RpcLimits
     from strongroom.serving.server import ServerOptions
 
     options = ServerOptions(
@@ -241,6 +244,12 @@ def _run_file(file: "ServingFile", storage: "ModelStorage", stop: threading.Even
         poll_wait_s=file.poll_wait_s,
         drain_s=file.drain_s,
         reloadable=file.allow_reload_requests,
+        rpc=RpcLimits(
+            threads=_rpc_threads(
+                sum(model.concurrency for model in file.models),
+                batched=any(model.batching is not None for model in file.models),
+            )
+        ),
     )
     tls = _TlsChoice(file.ssl_config_file, tuple(file.attested_tls), file.quote_renew_s)
     _run(options, storage, tls, stop, file.precision)
@@ -280,6 +289,11 @@ def _start(server: "ModelServer") -> None:
         server.start()
     except StrongroomError as error:
         _say(f"warning: {error.message}; trying again")
+
+
+def _rpc_threads(concurrency: int, *, batched: bool) -> int:
+    """Requests that wait for a batch hold a thread; otherwise a few more than can run are quickest."""
+    return 64 if batched else max(8, 2 * concurrency)
 
 
 def _precision(text: str) -> Literal["f32", "bf16"]:

@@ -102,7 +102,7 @@ class ModelServer:
         self.metrics = Metrics()
         self.repository = Repository(storage, makers, drain_timeout_s=options.drain_s)
         self.inference = Inference(self.repository, self.metrics)
-        self.health = Health(self.repository)
+        self.health = Health(self.repository, max(1, options.rpc.threads // 4))
         self.metrics.gauge("ready", lambda: float(self.health.ready))
         self._grpc, self.grpc_port = self._make_grpc(tls)
         self._http = self._make_http(tls)

@@ -17,6 +17,7 @@ from strongroom.serving.engines import (
     TensorSpec,
 )
 from strongroom.serving.engines.ubjson import check_ubjson
+from strongroom.serving.engines.xgboost_call import fast_predictor
 from strongroom.serving.engines.zeros import zero_row
 from strongroom.serving.status import InvalidRequest
 from strongroom.serving.tensors.dtypes import FLOAT, Array
@@ -43,7 +44,7 @@ class XGBoostEngine:
     platform = "xgboost"
 
     def __init__(self, booster: Any, features: int, classes: int) -> None:
-        self._booster = booster
+        self._predict: Any = fast_predictor(booster, features)
         self._features = features
         self._classes = classes
         self._columns: tuple[str, ...] = tuple(booster.feature_names or ())
@@ -75,7 +76,7 @@ class XGBoostEngine:
             raise InvalidRequest("no rows to predict")
         if np.isinf(rows).any():
             raise InvalidRequest("a feature is infinite")
-        predicted = self._booster.inplace_predict(rows, validate_features=False)
+        predicted = self._predict(rows)
         if self.signatures[signature].method == CLASSIFY and self._classes == 2:
             predicted = np.stack([1 - predicted, predicted], axis=1)
         return dict.fromkeys(outputs, predicted)
@@ -86,7 +87,7 @@ class XGBoostEngine:
 
     def close(self) -> None:
         """Drop the booster."""
-        self._booster = None
+        self._predict = None
 
 
 class XGBoostMaker:

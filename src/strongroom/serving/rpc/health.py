@@ -15,7 +15,6 @@ SERVICE: Final = "grpc.health.v1.Health"
 SERVING: Final = 1
 NOT_SERVING: Final = 2
 SERVICE_UNKNOWN: Final = 3
-MAX_WATCHERS: Final = 16
 _WATCH_INTERVAL_S: Final = 0.25
 
 
@@ -24,9 +23,11 @@ class Health:
 
     Args:
         repository: Has the models.
+        max_watchers: Streams of `Watch` at once: each holds a thread of the server.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, max_watchers: int) -> None:
+        self._max_watchers = max_watchers
         self._repository = repository
         self._services = {""}
         self._draining = False
@@ -81,8 +82,7 @@ class Health:
         return HealthCheckResponse(status=state)
 
     def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        """Each watcher holds a thread of the server, so there may be only a few."""
-        if self._watchers >= MAX_WATCHERS:
+        if self._watchers >= self._max_watchers:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watchers")
         self._watchers += 1
         try:
