@@ -1,0 +1,56 @@
+"""The private folder: in memory, for its owner only, wiped."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from strongroom.analytics.spark import private_folder
+from strongroom.analytics.spark.private_folder import PrivateFolder
+from strongroom.errors import ConfigurationError
+
+
+def test_is_for_its_owner_only_and_gone_at_the_end() -> None:
+    with PrivateFolder() as folder:
+        path = folder.write("conf/secret", b"hush")
+        assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not folder.path.exists()
+
+
+def test_overwrites_what_it_held(tmp_path: Path) -> None:
+    folder = PrivateFolder()
+    path = folder.write("secret", b"hush")
+    kept = tmp_path / "hard-link-elsewhere"
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        kept = folder.path.parent / f"{folder.path.name}-kept"  # another file system
+        kept.hardlink_to(path)
+    folder.close()
+    content = kept.read_bytes()
+    kept.unlink()
+    assert content == bytes(4)
+
+
+def test_refuses_to_replace_a_file() -> None:
+    with PrivateFolder() as folder:
+        folder.write("secret", b"hush")
+        with pytest.raises(FileExistsError):
+            folder.write("secret", b"other")
+
+
+def test_refuses_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_folder, "MEMORY", tmp_path)
+    with pytest.raises(ConfigurationError) as refusal:
+        PrivateFolder()
+    assert refusal.value.code == "spark.no_tmpfs"
+
+
+def test_refuses_a_mount_that_is_not_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda /dev/shm ext4 rw 0 0\n")
+    monkeypatch.setattr(private_folder, "_MOUNTS", mounts)
+    with pytest.raises(ConfigurationError):
+        PrivateFolder()
