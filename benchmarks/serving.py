@@ -197,7 +197,7 @@ def predict(model: str, name: str, array: Any) -> Any:
 
 
 def infer(array: Any) -> Any:
-    request = inference_v2.ModelInferRequest(model_name="tabular")
+    request = inference_v2.ModelInferRequest(model_name="tabular", id="1")
     request.inputs.add(name="inputs", datatype="FP32", shape=array.shape)
     request.raw_input_contents.append(array.tobytes())
     return request
@@ -210,7 +210,12 @@ def targets_of(server: str, pid: int, grpc_port: int, rest_port: int, row: Any, 
     found = [
         Target(server, "grpc v2", at + INFER, framed(infer(row)), GRPC, pid),
         Target(
-            server, "rest v2", rest + "/v2/models/tabular/infer", json.dumps({"inputs": [entry]}).encode(), JSON, pid
+            server,
+            "rest v2",
+            rest + "/v2/models/tabular/infer",
+            json.dumps({"id": "1", "inputs": [entry]}).encode(),
+            JSON,
+            pid,
         ),
     ]
     if v1:
@@ -336,7 +341,9 @@ def resnet(seconds: float, rounds: int) -> dict[str, Any]:
 
     from strongroom.serving.engines.openvino import OpenVinoMaker
 
-    make = runpy.run_path(str(Path(__file__).parents[1] / "examples/serving/make_resnet50.py"))["make_resnet50"]
+    make: Callable[[], bytes] = runpy.run_path(str(Path(__file__).parents[1] / "examples/serving/make_resnet50.py"))[
+        "make_resnet50"
+    ]
     raw = make()
     random = np.random.default_rng(0)
     images = {size: random.random((size, 224, 224, 3), dtype=np.float32) for size in (1, 16)}
