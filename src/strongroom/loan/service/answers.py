@@ -1,9 +1,11 @@
-"""The reference's answers, exactly in their structure; predictions are put together without a dictionary a row."""
+"""The reference's answers, exactly in their structure; Arrow puts predictions together, column by column."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import orjson
+import pyarrow as pa
+from pyarrow import compute
 
 from strongroom.loan.evaluation import Report
 from strongroom.loan.prediction import Predictions
@@ -25,20 +27,35 @@ def trained(model_name: str, report: Report) -> dict[str, Any]:
     return {"Message": f"{model_name} model succesfully trained and saved", "Validation Scores": report}
 
 
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Parts of the answer that only depend on the number of rows, one string a row."""
+
+    keys: Any
+    defaults: Any
+    others: Any
+
+
 class RowKeys:
-    """The keys ``"0":``, ``"1":``, ... as bytes, made once."""
+    """The keys ``"0":``, ``"1":``, ..., alone and with both labels, made once and shared between calls."""
 
     def __init__(self) -> None:
-        self._keys: list[bytes] = []
+        self._members = _members(0)
 
-    def first(self, count: int) -> list[bytes]:
-        """The first keys."""
-        keys = self._keys
-        if len(keys) < count:
-            # A new list: another thread may be reading the old one.
-            keys = [b'"%d":' % row for row in range(count)]
-            self._keys = keys[:MAX_KEPT]
-        return keys[:count] if len(keys) > count else keys
+    def first(self, count: int) -> _Members:
+        """The members of the first rows."""
+        members = self._members
+        if len(members.keys) < count:
+            members = _members(count)
+            if count <= MAX_KEPT:
+                self._members = members
+        return _Members(*(part.slice(0, count) for part in (members.keys, members.defaults, members.others)))
+
+
+def _members(count: int) -> _Members:
+    rows = pa.array(np.arange(count)).cast(pa.string())
+    keys = compute.binary_join_element_wise('"', rows, '":', "")
+    return _Members(keys, *(compute.binary_join_element_wise(keys, label, "") for label in ('"True"', '"False"')))
 
 
 def predicted(predictions: Predictions, keys: RowKeys) -> bytes:
@@ -51,10 +68,14 @@ def predicted(predictions: Predictions, keys: RowKeys) -> bytes:
     Returns:
         JSON text; numbers in the fewest digits that give back the float32.
     """
-    probabilities = np.ascontiguousarray(predictions.probabilities)
-    numbers = orjson.dumps(probabilities, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    rows = keys.first(len(numbers))
-    scores = b",".join(map(bytes.__add__, rows, numbers))
-    words = (b'"False"', b'"True"')
-    labels = b",".join([key + words[label] for key, label in zip(rows, predictions.labels.tolist(), strict=True)])
-    return b"".join((_HEAD, scores, _MIDDLE, labels, _END))
+    members = keys.first(len(predictions.probabilities))
+    numbers = pa.array(predictions.probabilities).cast(pa.string())
+    probabilities = _joined(compute.binary_join_element_wise(members.keys, numbers, ""))
+    labels = _joined(compute.if_else(pa.array(predictions.labels), members.defaults, members.others))
+    return b"".join((_HEAD, probabilities, _MIDDLE, labels, _END))
+
+
+def _joined(texts: Any) -> Any:
+    """All strings of an array with commas between them, as a buffer."""
+    everything = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    return compute.binary_join(everything, ",")[0].as_buffer()
