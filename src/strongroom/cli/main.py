@@ -38,6 +38,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "loan": ("strongroom.cli.loan", "app", "The loan-default application."),
     "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them."),
     "pipeline": ("strongroom.cli.pipeline", "app", "The Kubeflow pipeline: prepare, authorize, compile, run, submit."),
+    "deploy": ("strongroom.cli.deploy", "app", "Kubernetes: manifests from a site file: render, validate, apply."),
     "serve": ("strongroom.cli.serve", "app", "Serve models: TensorFlow Serving's API, attested."),
 }
 

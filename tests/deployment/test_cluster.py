@@ -1,0 +1,216 @@
+"""precheck, apply, status and delete against a kubectl that records what it is asked."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from strongroom.cli.deploy import app
+from strongroom.deployment.kubernetes.kubectl import Kubectl, apply, delete, status
+from strongroom.deployment.kubernetes.precheck import precheck
+from strongroom.deployment.kubernetes.render import render
+from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.text import load
+from strongroom.errors import ConfigurationError, PolicyRejected, UnavailableError
+
+PROGRAM = """#!{python}
+import json, pathlib, sys
+folder = pathlib.Path({folder!r})
+arguments = [a for a in sys.argv[1:]]
+asks = folder / "asks"
+number = len(list(folder.glob("ask-*")))
+text = sys.stdin.read() if "-" in arguments else ""
+(folder / f"ask-{{number:03}}").write_text(json.dumps([arguments, text]))
+answers = json.loads((folder / "answers.json").read_text())
+for words, status, out in answers:
+    if all(word in arguments for word in words):
+        (sys.stdout if status == 0 else sys.stderr).write(out)
+        raise SystemExit(status)
+print("done")
+"""
+
+
+class Cluster:
+    """A kubectl on the path whose answers a test chooses; the first one whose words all occur counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kubectl = Kubectl(program=str(folder / "kubectl"))
+        (folder / "kubectl").write_text(PROGRAM.format(python=sys.executable, folder=str(folder)))
+        (folder / "kubectl").chmod(0o755)
+        self.answer()
+
+    def answer(self, *answers: tuple[list[str], int, str]) -> None:
+        (self.folder / "answers.json").write_text(json.dumps(answers))
+
+    @property
+    def asked(self) -> list[tuple[list[str], str]]:
+        return [tuple(json.loads(path.read_text())) for path in sorted(self.folder.glob("ask-*"))]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    folder = tmp_path / "kubectl"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return Cluster(folder)
+
+
+def test_namespaces_go_first_then_the_server_checks_then_all_is_brought(cluster: Cluster, site: Site) -> None:
+    objects = render(site, "aks-sgx")
+    apply(cluster.kubectl, objects)
+    first, checked, brought = cluster.asked
+    assert {item["kind"] for item in load(first[1])} == {"Namespace"}
+    assert "--dry-run=server" not in first[0]
+    assert "--dry-run=server" in checked[0]
+    assert "--dry-run=server" not in brought[0]
+    assert load(brought[1]) == objects
+    assert all(arguments[:2] == ["apply", "--server-side"] for arguments, _ in cluster.asked)
+
+
+def test_nothing_is_brought_when_the_server_would_refuse_a_part(cluster: Cluster, site: Site) -> None:
+    cluster.answer((["--dry-run=server"], 1, "Deployment.apps is invalid: spec.template: Required"))
+    with pytest.raises(UnavailableError, match="is invalid"):
+        apply(cluster.kubectl, render(site, "aks-sgx"))
+    assert len(cluster.asked) == 2
+
+
+def test_a_trial_run_changes_nothing(cluster: Cluster, site: Site) -> None:
+    apply(cluster.kubectl, render(site, "aks-sgx"), dry_run=True)
+    applied = [arguments for arguments, _ in cluster.asked if arguments[0] == "apply"]
+    assert applied
+    assert all("--dry-run=server" in arguments for arguments in applied)
+
+
+def test_delete_keeps_what_is_stored(cluster: Cluster, site: Site) -> None:
+    objects = render(site, "aks-sgx")
+    delete(cluster.kubectl, objects)
+    delete(cluster.kubectl, objects, data_too=True)
+    (_, kept), (_, everything) = cluster.asked
+    assert not {item["kind"] for item in load(kept)} & {"Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+    assert len(load(everything)) == len(objects)
+    assert load(everything)[-1]["kind"] == "Namespace"
+
+
+def test_status_counts_replicas(cluster: Cluster, site: Site) -> None:
+    state = {
+        "spec": {"replicas": 2},
+        "status": {"readyReplicas": 1, "conditions": [{"status": "False", "message": "insufficient EPC"}]},
+    }
+    cluster.answer((["get"], 0, json.dumps(state)))
+    states = status(cluster.kubectl, render(site, "aks-sgx"))
+    assert {item.name for item in states} == {
+        "strongroom/loan-service", "strongroom/model-server", "strongroom/tensorflow-serving",
+        "strongroom-broker/broker",
+    }  # fmt: skip
+    assert all((item.wanted, item.ready, item.why) == (2, 1, "insufficient EPC") for item in states)
+
+
+NODE: dict[str, Any] = {"status": {"allocatable": {"sgx.intel.com/epc": "16Gi"}}}
+
+
+def good(node: dict[str, Any] = NODE, minor: str = "34+") -> list[tuple[list[str], int, str]]:
+    return [
+        (["version"], 0, json.dumps({"serverVersion": {"major": "1", "minor": minor}})),
+        (["get", "nodes"], 0, json.dumps({"items": [node, node]})),
+    ]
+
+
+def failed(cluster: Cluster, site: Site, *components: str) -> set[str]:
+    return {check.name for check in precheck(cluster.kubectl, site, "aks-sgx", components) if not check.ok}
+
+
+def test_a_cluster_that_has_everything_but_a_lasting_size(cluster: Cluster, site: Site) -> None:
+    cluster.answer(*good())
+    assert failed(cluster, site, "nginx-ingress", "gateway-tls", "key-vault") == {"node size"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "name"),
+    [
+        (good(minor="28"), "server version"),
+        (good({"status": {"allocatable": {}}}), "nodes"),
+        ([(["get", "nodes"], 0, '{"items": []}'), *good()], "nodes"),
+        ([(["get", "nodes"], 0, "not json"), *good()], "nodes"),
+        ([(["storageclass"], 1, "not found"), *good()], "storage class azurefile-csi"),
+        ([(["--raw"], 1, "no such API"), *good()], "metrics API (autoscaling)"),
+        ([(["strongroom-broker-root-key"], 1, "not found"), *good()], "secret strongroom-broker-root-key"),
+        ([(["namespace"], 1, "not found"), *good()], "namespace kubeflow"),
+        ([(["crd"], 1, "not found"), *good()], "crd tlsroutes.gateway.networking.k8s.io"),
+    ],
+)
+def test_what_is_missing_is_said(cluster: Cluster, site: Site, answers: Any, name: str) -> None:
+    cluster.answer(*answers)
+    assert name in failed(cluster, site, "gateway-tls")
+
+
+def test_precheck_reads_no_secret_s_value(cluster: Cluster, site: Site) -> None:
+    cluster.answer(*good())
+    precheck(cluster.kubectl, site, "aks-sgx", [])
+    for arguments, _ in cluster.asked:
+        if "secret" in arguments:
+            assert arguments[-2:] == ["--output", "name"]
+
+
+def test_without_kubectl(site: Site) -> None:
+    with pytest.raises(ConfigurationError, match="not installed"):
+        apply(Kubectl(program="/nowhere/kubectl"), render(site, "aks-sgx"))
+
+
+def test_the_context_is_the_caller_s(cluster: Cluster) -> None:
+    Kubectl("there", cluster.kubectl.program).run("get", "pods")
+    assert cluster.asked[0][0] == ["--context", "there", "get", "pods"]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_commands_render_validate_and_write(fresh_site: Path, tmp_path: Path) -> None:
+    done = run("render", str(fresh_site), "--overlay", "aks-cvm")
+    assert done.exit_code == 0, done.output
+    assert load(done.stdout)
+    out = tmp_path / "site.yaml"
+    assert run("render", str(fresh_site), "--out", str(out)).exit_code == 0
+    assert run("validate", str(fresh_site), "--manifests", str(out)).exit_code == 0
+    assert run("render", str(fresh_site), "--out", str(out)).exit_code == 1
+    assert run("render", str(fresh_site), "--tree", str(tmp_path / "tree")).exit_code == 0
+    assert (tmp_path / "tree" / "overlays" / "aks-sgx" / "kustomization.yaml").exists()
+    assert run("render", str(fresh_site), "--spark", str(tmp_path / "spark")).exit_code == 0
+    assert (tmp_path / "spark" / "executor.yaml").exists()
+
+
+def test_a_mistake_is_refused_before_the_cluster_is_asked(fresh_site: Path, cluster: Cluster) -> None:
+    head, tail = fresh_site.read_text().split("[loan]")
+    fresh_site.write_text(head + "[loan]" + tail.replace("most = 5  ", "most = 500  "))
+    done = run("apply", str(fresh_site))
+    assert isinstance(done.exception, PolicyRejected)
+    assert "deploy.epc_cluster" in str(done.exception)
+    assert cluster.asked == []
+
+
+def test_commands_for_a_cluster(fresh_site: Path, cluster: Cluster) -> None:
+    assert run("apply", str(fresh_site), "--dry-run").exit_code == 0
+    assert isinstance(run("delete", str(fresh_site)).exception, ConfigurationError)
+    assert run("delete", str(fresh_site), "--yes").exit_code == 0
+    assert cluster.asked[-1][0][0] == "delete"
+    cluster.answer((["get"], 0, '{"spec": {"replicas": 1}, "status": {"readyReplicas": 1}}'))
+    done = run("status", str(fresh_site), "--json")
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout)[0]["ready"] == 1
+    cluster.answer((["get"], 0, '{"spec": {"replicas": 1}, "status": {}}'))
+    assert isinstance(run("status", str(fresh_site)).exception, UnavailableError)
+    cluster.answer(*good())
+    done = run("precheck", str(fresh_site))
+    assert isinstance(done.exception, UnavailableError)
+    assert "FAIL node size" in done.stdout
+    assert "ok   nodes" in done.stdout
+
+
+def test_init(tmp_path: Path) -> None:
+    assert run("init", str(tmp_path / "site")).exit_code == 0
+    assert (tmp_path / "site" / "workloads" / "loan-service" / "workload.toml").exists()
+    assert isinstance(run("init", str(tmp_path / "site")).exception, ConfigurationError)

@@ -1,0 +1,335 @@
+"""What is rendered: the same as Kustomize builds, quoted, restricted, and derived from the workloads."""
+
+import copy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strongroom.deployment.kubernetes.components import COMPONENTS
+from strongroom.deployment.kubernetes.jobs import SPARK_SECRET
+from strongroom.deployment.kubernetes.overlays import OVERLAYS
+from strongroom.deployment.kubernetes.patches import Operation, Patch, apply_patches, pointer
+from strongroom.deployment.kubernetes.render import kustomize_tree, render, spark_files
+from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.text import dump, load
+from strongroom.errors import ConfigurationError, FormatError
+
+yaml = pytest.importorskip("yaml")
+
+Objects = list[dict[str, Any]]
+
+
+def pick(objects: Objects, kind: str, name: str) -> dict[str, Any]:
+    return next(item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name)
+
+
+def container(objects: Objects, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = pick(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def by_place(objects: Objects) -> dict[tuple[str, str, str], Any]:
+    return {(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item for item in objects}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("component", [None, *COMPONENTS])
+def test_kustomize_builds_the_same_objects(
+    site: Site, tmp_path: Path, kustomize: list[str], overlay: str, component: str | None
+) -> None:
+    files = kustomize_tree(site)
+    if component is not None and f"components/{overlay}/{component}/kustomization.yaml" not in files:
+        with pytest.raises(ConfigurationError):
+            render(site, overlay, [component])
+        return
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    top = tmp_path / "overlays" / overlay
+    if component is not None:
+        top = tmp_path / "top"
+        top.mkdir()
+        (top / "kustomization.yaml").write_text(
+            f"resources: [../overlays/{overlay}]\ncomponents: [../components/{overlay}/{component}]\n"
+        )
+    built = subprocess.run([*kustomize, str(top)], capture_output=True, text=True, check=False, timeout=120)
+    assert built.returncode == 0, built.stderr
+    ours = render(site, overlay, [component] if component else [])
+    assert by_place(list(yaml.safe_load_all(built.stdout))) == by_place(ours)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_order_is_stable_and_namespaces_come_first(site: Site, overlay: str) -> None:
+    first, second = (dump(render(site, overlay)) for _ in range(2))
+    assert first == second
+    kinds = [item["kind"] for item in load(first)]
+    assert kinds[:2] == ["Namespace", "Namespace"]
+    assert "Namespace" not in kinds[2:]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_namespace_is_restricted(site: Site, overlay: str) -> None:
+    for item in render(site, overlay):
+        if item["kind"] == "Namespace":
+            assert item["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_quote_helper_relaxes_the_workloads_namespace_only(site: Site) -> None:
+    objects = render(site, "aks-sgx", ["quote-helper"])
+    label = "pod-security.kubernetes.io/enforce"
+    levels = {
+        item["metadata"]["name"]: item["metadata"]["labels"][label] for item in objects if item["kind"] == "Namespace"
+    }
+    assert levels == {"strongroom": "privileged", "strongroom-broker": "restricted"}
+    environment = {entry["name"]: entry["value"] for entry in container(objects, "loan-service")["env"]}
+    assert environment["SGX_AESM_ADDR"] == "1"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_is_rendered(site: Site, overlay: str) -> None:
+    objects = render(site, overlay)
+    assert not [item for item in objects if item["kind"] == "Secret"]
+    assert "PRIVATE KEY" not in dump(objects)
+
+
+def test_resources_are_the_workload_s(site: Site) -> None:
+    assert site.loan is not None
+    needs = site.loan.workload.resources
+    resources = container(render(site, "aks-sgx"), "loan-service")["resources"]
+    expected = {"cpu": str(needs.cpus), "memory": f"{needs.memory_mib}Mi", "sgx.intel.com/epc": f"{needs.epc_mib}Mi"}
+    assert resources == {"requests": expected, "limits": expected}
+    for overlay in ("aks-cvm", "simulated"):
+        resources = container(render(site, overlay), "loan-service")["resources"]
+        assert "sgx.intel.com/epc" not in {**resources["requests"], **resources["limits"]}
+
+
+def test_under_gramine_mounts_are_where_the_manifest_expects_them(site: Site) -> None:
+    from strongroom.deployment.gramine_manifest import render_manifest
+
+    assert site.loan is not None
+    loan = container(render(site, "aks-sgx"), "loan-service")
+    manifest = render_manifest(site.loan.workload)
+    folder = loan["workingDir"]
+    assert loan["command"] == ["gramine-sgx", "loan-service"]
+    for mount in loan["volumeMounts"]:
+        relative = mount["mountPath"].removeprefix(f"{folder}/")
+        assert mount["name"] == "scratch" or f'uri = "file:{relative}"' in manifest
+    for entry in loan["env"]:
+        assert f"loader.env.{entry['name']} = {{ passthrough = true }}" in manifest
+    inside = {entry["name"]: entry["value"] for entry in loan["env"]}
+    assert f'path = "{inside["STRONGROOM_ROOM"]}"' in manifest
+    assert f'path = "{inside["STRONGROOM_WORKLOAD"]}"' in manifest
+
+
+def test_the_loan_service_is_the_reference_s(site: Site) -> None:
+    objects = render(site, "aks-sgx")
+    service = pick(objects, "Service", "loan-service")["spec"]
+    assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [(8080, "https")]
+    assert container(objects, "loan-service")["ports"][0]["containerPort"] == 5000
+    scaler = pick(objects, "HorizontalPodAutoscaler", "loan-service")["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (1, 5)
+    assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+    claim = pick(objects, "PersistentVolumeClaim", "loan-files")["spec"]
+    assert claim["accessModes"] == ["ReadWriteMany"]
+    assert claim["resources"]["requests"]["storage"] == "20Gi"
+
+
+def test_the_broker_has_one_replica_and_its_keys_in_memory_only(site: Site) -> None:
+    spec = pick(render(site, "aks-sgx"), "StatefulSet", "broker")["spec"]
+    assert spec["replicas"] == 1
+    pod = spec["template"]["spec"]
+    keys = next(volume for volume in pod["volumes"] if volume["name"] == "keys")
+    assert keys["emptyDir"]["medium"] == "Memory"
+    mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert {mounts[f"/var/lib/strongroom/broker/{name}"] for name in ("root.key", "server.key")} == {"keys"}
+    assert "root.key" not in pod["initContainers"][0]["command"][2].partition("for name in")[2].partition(";")[0]
+
+
+def test_the_broker_s_files_are_laid_out_as_it_wants_them(tmp_path: Path) -> None:
+    from strongroom.deployment.kubernetes.broker import SETUP
+
+    for folder in ("files", "root-key", "keys", "data"):
+        (tmp_path / folder).mkdir()
+    names = ("broker.toml", "broker.db", "ca.pem", "server.pem", "admin.pub", "server.key", "simulated.der",
+             "collateral.intel.sgx-00906ed50000.json")  # fmt: skip
+    for name in names:
+        (tmp_path / "files" / f".{name}").write_text(name)
+        (tmp_path / "files" / name).symlink_to(f".{name}")  # as a Secret's volume has them
+    (tmp_path / "root-key" / "root.key").write_text("key")
+    text = SETUP.replace("/run/strongroom", str(tmp_path)).replace("/var/lib/strongroom/broker", str(tmp_path / "data"))
+    for _ in range(2):
+        done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0, done.stderr
+    data = tmp_path / "data"
+    assert (data / "collateral" / "intel" / "sgx-00906ed50000.json").read_text() == names[-1]
+    assert (data / "roots" / "simulated.der").exists()
+    assert not (data / "root.key").exists()
+    assert (tmp_path / "keys" / "root.key").stat().st_mode & 0o777 == 0o600
+    assert not (data / "broker.db").is_symlink()
+
+
+def test_a_database_that_is_there_is_kept(tmp_path: Path) -> None:
+    from strongroom.deployment.kubernetes.broker import SETUP
+
+    for folder in ("files", "root-key", "keys", "data"):
+        (tmp_path / folder).mkdir()
+    for name in ("broker.toml", "broker.db", "ca.pem", "server.pem", "admin.pub", "server.key"):
+        (tmp_path / "files" / name).write_text("new")
+    (tmp_path / "root-key" / "root.key").write_text("key")
+    (tmp_path / "data" / "broker.db").write_text("grown")
+    text = SETUP.replace("/run/strongroom", str(tmp_path)).replace("/var/lib/strongroom/broker", str(tmp_path / "data"))
+    subprocess.run(["sh", "-c", text], check=True, timeout=30)
+    assert (tmp_path / "data" / "broker.db").read_text() == "grown"
+
+
+def test_tensorflow_serving_runs_under_gramine_only(site: Site) -> None:
+    tensorflow = container(render(site, "aks-sgx"), "tensorflow-serving")
+    environment = {entry["name"]: entry["value"] for entry in tensorflow["env"]}
+    assert environment == {"SECRET_PROVISION_SERVERS": "broker.strongroom-broker.svc:4433"}
+    assert tensorflow["command"] == ["gramine-sgx", "tensorflow-serving"]
+    for overlay in ("aks-cvm", "simulated"):
+        names = {item["metadata"]["name"] for item in render(site, overlay)}
+        assert "tensorflow-serving" not in names
+
+
+def test_spark_s_settings_hold_no_secret_and_encrypt_everything(site: Site) -> None:
+    files = spark_files(site, "aks-sgx")
+    assert set(files) == {"driver.yaml", "executor.yaml", "spark-defaults.conf"}
+    settings_ = dict(line.split(" ", 1) for line in files["spark-defaults.conf"].splitlines())
+    assert settings_["spark.authenticate.secret.file"] == SPARK_SECRET
+    assert not [name for name in settings_ if name.endswith((".secret", "assword", "accessToken", "KeyStore"))]
+    assert settings_["spark.network.crypto.cipher"] == "AES/GCM/NoPadding"
+    for name in ("driver.yaml", "executor.yaml"):
+        (pod,) = load(files[name])
+        resources = pod["spec"]["containers"][0]["resources"]
+        assert resources["requests"]["sgx.intel.com/epc"] == resources["limits"]["sgx.intel.com/epc"] == "8192Mi"
+        assert pod["spec"]["nodeSelector"] == {"agentpool": "intelsgx"}
+        assert pod["spec"]["containers"][0]["name"] == name.replace(".yaml", "").join(("spark-", ""))
+
+
+def test_services_behind_an_ingress_are_no_balancers(site: Site) -> None:
+    for component in ("nginx-ingress", "gateway-tls"):
+        objects = render(site, "aks-sgx", [component])
+        for name in ("model-server", "tensorflow-serving"):
+            assert pick(objects, "Service", name)["spec"]["type"] == "ClusterIP"
+        assert pick(objects, "Service", "loan-service")["spec"]["type"] == "LoadBalancer"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "component"), [("aks-eks", None), ("aks-sgx", "postgresql"), ("aks-cvm", "quote-helper")]
+)
+def test_refuses_what_there_is_not(site: Site, overlay: str, component: str | None) -> None:
+    with pytest.raises(ConfigurationError):
+        render(site, overlay, [component] if component else [])
+
+
+# --- YAML ---
+
+TRICKY = [
+    *"n y no on 0o17 1e3 08 null ~ 1_000 12:30:45 # 2026-11-21 = << &a *a !x % @ ` true .5 0x1F".split(),
+    *("", " ", "a: b", "- a", "line\nline", "tab\t", "ü"),
+]
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_a_text_stays_a_text(text: str) -> None:
+    for value in ({"a": text}, {text or "k": "v"}):
+        written = dump([{"data": value}])
+        assert yaml.safe_load(written) == {"data": value}
+        assert load(written) == [{"data": value}]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs", "Cc"]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3)
+       | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8), max_size=4))  # fmt: skip
+def test_what_is_written_is_read_back(value: dict[str, Any]) -> None:
+    try:
+        written = dump([value])
+        assert load(written) == [value]
+    except FormatError:
+        # YAML has no spelling for some control characters in keys.
+        assert any(not character.isprintable() for character in repr(value) + "".join(map(str, value)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\na: 2", "a: &x [1]\nb: *x", "- 1", "1", "a: [", "!!python/object/apply:os.system ['id']", "a: !!binary x",
+     "? [a]\n: 1", "\0", "a:\n  <<: 1"],
+)  # fmt: skip
+def test_refuses_what_is_no_set_of_objects(text: str) -> None:
+    with pytest.raises(FormatError):
+        load(text)
+
+
+def test_refuses_a_bomb() -> None:
+    bomb = "a: &a [x]\n" + "\n".join(f"k{n}: &k{n} [*{'a' if n == 0 else f'k{n - 1}'}]" for n in range(50))
+    with pytest.raises(FormatError):
+        load(bomb)
+    with pytest.raises(FormatError):
+        load("[" * 100_000)
+    with pytest.raises(FormatError):
+        load("a: " + "x" * (9 << 20))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_objects_or_refused(text: str) -> None:
+    try:
+        load(text)
+    except FormatError:
+        return
+
+
+# --- JSON Patch ---
+
+
+def objects() -> Objects:
+    return [{"kind": "A", "metadata": {"name": "x"}, "spec": {"list": [1, 2], "a/b": {"c~d": 1}}}]
+
+
+@pytest.mark.parametrize(
+    ("operation", "spec"),
+    [
+        (Operation("add", "/spec/list/0", 0), {"list": [0, 1, 2], "a/b": {"c~d": 1}}),
+        (Operation("add", "/spec/list/-", 3), {"list": [1, 2, 3], "a/b": {"c~d": 1}}),
+        (Operation("replace", "/spec/list/1", 9), {"list": [1, 9], "a/b": {"c~d": 1}}),
+        (Operation("remove", "/spec/list/0"), {"list": [2], "a/b": {"c~d": 1}}),
+        (Operation("replace", pointer("spec", "a/b", "c~d"), 2), {"list": [1, 2], "a/b": {"c~d": 2}}),
+        (Operation("remove", pointer("spec", "a/b")), {"list": [1, 2]}),
+    ],
+)
+def test_patches(operation: Operation, spec: dict[str, Any]) -> None:
+    before = objects()
+    assert apply_patches(before, [Patch("A", "x", (operation,))])[0]["spec"] == spec
+    assert before == objects()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Operation("replace", "/spec/none", 1),
+        Operation("remove", "/spec/none"),
+        Operation("add", "/spec/none/deeper", 1),
+        Operation("replace", "/spec/list/7", 1),
+        Operation("replace", "/spec/list/x", 1),
+        Operation("remove", "/spec/list/0/1"),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_an_error(operation: Operation) -> None:
+    with pytest.raises(ConfigurationError):
+        apply_patches(objects(), [Patch("A", "x", (operation,))])
+
+
+def test_a_patch_of_no_object_or_of_several_is_an_error() -> None:
+    with pytest.raises(ConfigurationError):
+        apply_patches(objects(), [Patch("A", "y")])
+    with pytest.raises(ConfigurationError):
+        apply_patches([*objects(), *copy.deepcopy(objects())], [Patch("A", "x")])
+    assert apply_patches(objects(), [Patch("A", "x")]) == []
