@@ -230,8 +230,25 @@ def test_refuses_what_there_is_not(site: Site, overlay: str, component: str | No
 # --- YAML ---
 
 TRICKY = [
-    *"n y no on 0o17 1e3 08 null ~ 1_000 12:30:45 # 2026-11-21 = << &a *a !x % @ ` true .5 0x1F".split(),
-    *("", " ", "a: b", "- a", "line\nline", "tab\t", "ü"),
+    *("n", "y", "no", "on", "true", "null", "~", "=", "<<", "0o17", "0x1F", "1e3", "08", ".5", "1_000"),
+    *(
+        "12:30:45",
+        "2026-11-21",
+        "#",
+        "&a",
+        "*a",
+        "!x",
+        "%",
+        "@",
+        "`",
+        "",
+        " ",
+        "a: b",
+        "- a",
+        "line\nline",
+        "tab\t",
+        "ü",
+    ),
 ]
 
 
