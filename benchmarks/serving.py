@@ -1,6 +1,6 @@
 """How fast the model server is, beside its engines and beside other servers.
 
-    python benchmarks/serving.py [--seconds 5] [--rounds 3] [--only tabular,resnet,start,soak] [--soak 600]
+    python benchmarks/serving.py [--seconds 5] [--rounds 3] [--only tabular,tls,resnet,start,soak] [--soak 600]
         [--mlserver /tmp/mlserver] [--kserve /tmp/kserve]
 
 Needs `h2load` (Debian: nghttp2-client). Peers are measured where their environments are named:
@@ -17,8 +17,10 @@ import argparse
 import json
 import os
 import platform as host
+import runpy
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -36,13 +38,16 @@ from typing import Any
 import grpc
 import numpy as np
 import xgboost
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from strongroom.deployment.service_tls import service_tls
+from strongroom.serving.sealing import SealedCall, SealedReply, key_id, open_call, open_reply, seal_call, seal_reply
 from strongroom.serving.tensors.tensor_proto import fill_tensor
 from strongroom.serving.wire import inference_v2, tensorflow
 
 RESULT = Path(os.environ.get("RESULT", Path(__file__).parent / "results" / "serving.json"))
 PEERS = Path(__file__).parent / "serving_peers"
+RESNET = Path(__file__).parents[1] / "examples/serving/make_resnet50.py"
 FEATURES, TREES, DEPTH = 16, 100, 6
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -117,10 +122,14 @@ def process(command: list[str], ready: Callable[[], bool], **environment: str) -
             started.wait(30)
 
 
+_UNVERIFIED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_UNVERIFIED.check_hostname, _UNVERIFIED.verify_mode = False, ssl.CERT_NONE  # asks this machine whether it is ready
+
+
 def answers(url: str) -> Callable[[], bool]:
     def ask() -> bool:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2, context=_UNVERIFIED) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -129,13 +138,13 @@ def answers(url: str) -> Callable[[], bool]:
 
 
 @contextmanager
-def strongroom(models: Path, config: str) -> Iterator[tuple[int, int, int]]:
+def strongroom(models: Path, config: str, scheme: str = "http") -> Iterator[tuple[int, int, int]]:
     """Process id, gRPC port, REST port of `strongroom serve`."""
     ports = free_port(), free_port()
     (models / "serving.toml").write_text(f"port = {ports[0]}\nrest_api_port = {ports[1]}\npoll_wait_s = 5\n{config}")
     command = [sys.executable, "-m", "strongroom", "serve", "--config", "serving.toml"]
     command += ["--dangerous_plaintext_models", str(models)]
-    with process(command, answers(f"http://127.0.0.1:{ports[1]}/readyz")) as pid:
+    with process(command, answers(f"{scheme}://127.0.0.1:{ports[1]}/readyz")) as pid:
         yield pid, *ports
 
 
@@ -337,8 +346,6 @@ def certificates() -> dict[str, bytes]:
 
 def resnet(seconds: float, rounds: int) -> dict[str, Any]:
     """The engine in this process against the same engine behind gRPC with two-way TLS, in turns."""
-    import runpy
-
     from strongroom.serving.engines.openvino import OpenVinoMaker
 
     make: Callable[[], bytes] = runpy.run_path(str(Path(__file__).parents[1] / "examples/serving/make_resnet50.py"))[
@@ -420,6 +427,115 @@ def in_turns(
     return results
 
 
+def tls_and_sealing(seconds: float, rounds: int) -> dict[str, Any]:
+    """The same requests with and without TLS, and what sealing costs both sides together."""
+    row = np.random.default_rng(1).random((1, FEATURES), dtype=np.float32)
+    body = json.dumps({"instances": row.tolist()}).encode()
+    config = "[[models]]\nname = 'tabular'\nbase_path = 'tabular'\n"
+    targets = []
+    with ExitStack() as stack:
+        for name, scheme, more in (("plain", "http", ""), ("TLS", "https", "ssl_config_file = 'ssl.cfg'\n")):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_tabular(folder)
+            (folder / "ssl.cfg").write_bytes(one_way())
+            pid, grpc_port, rest_port = stack.enter_context(strongroom(folder, more + config, scheme))
+            at = f"{scheme}://127.0.0.1:{grpc_port}{PREDICT}"
+            targets.append(Target(name, "grpc", at, framed(predict("tabular", "inputs", row)), GRPC, pid))
+            url = f"{scheme}://127.0.0.1:{rest_port}/v1/models/tabular:predict"
+            targets.append(Target(name, "rest v1", url, body, JSON, pid))
+        rows = best(targets, seconds, rounds)
+    sealing = {str(size): sealing_us(size) for size in (100, 602_112)}
+    print("sealing and opening of request and answer, both sides, CPU us by request bytes:", sealing)
+    return {"rows": [asdict(one) for one in rows], "sealing_cpu_us": sealing}
+
+
+def one_way() -> bytes:
+    made = service_tls(["localhost", "127.0.0.1"], datetime.now(UTC))
+    return bytes(next(file.content for file in made if str(file.path) == "ssl.cfg"))
+
+
+def sealing_us(size: int) -> float:
+    key = X25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    call, keys, repeat = SealedCall("RPC", PREDICT, {}, bytes(size)), {key_id(public): key}, 200
+    started = time.process_time()
+    for _ in range(repeat):
+        raw, theirs = seal_call(call, public, bytes(32))
+        _, ours = open_call(raw, keys)
+        open_reply(seal_reply(SealedReply(0, {}, bytes(100)), ours, bytes(32)), theirs)
+    return (time.process_time() - started) / repeat * 1e6
+
+
+WORKLOAD = """
+name = "serve"
+command = ["python3", "-m", "strongroom", "serve", "--config", "models/serving.toml"]
+product_id = 1
+security_version = 1
+broker_ca = "ca.pem"
+trusted_files = ["ca.pem"]
+packages = ["strongroom"]
+keys = {model = "serve/key/model"}
+mounts = [{path = "models", key = "model", mode = "read"}]
+resources = {memory = "4GiB", cpus = 2, epc = "2GiB", threads = 128}
+"""
+
+
+def start(rounds: int) -> dict[str, Any]:
+    """From nothing to ready with a sealed ResNet-50: attestation, key, decryption, compilation, first answer."""
+    make: Callable[[], bytes] = runpy.run_path(str(RESNET))["make_resnet50"]
+    model = make()
+    results = []
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        root, port = Path(temporary), free_port()
+        settings = {
+            "STRONGROOM_OWNER": str(root / "broker/owner"),
+            "STRONGROOM_ROOM": str(root / "broker/room"),
+            "STRONGROOM_STORAGE": str(root / "storage"),
+            "STRONGROOM_PLATFORM": "simulated",
+            "STRONGROOM_SIMULATED_MACHINE": str(root / "machine"),
+        }
+
+        def run(*arguments: str) -> None:
+            command = [sys.executable, "-m", "strongroom", *arguments]
+            subprocess.run(command, check=True, cwd=root, env={**os.environ, **settings}, stdout=subprocess.DEVNULL)
+
+        run("platform", "simulate", "machine")
+        run("broker", "init", "broker", "--port", str(port), "--allow-simulated", "--simulated-machine", "machine")
+        ready = root / "ready"
+        command = [
+            sys.executable,
+            "-m",
+            "strongroom",
+            "broker",
+            "serve",
+            str(root / "broker"),
+            "--ready-file",
+            str(ready),
+        ]
+        stack.enter_context(process(command, ready.exists, **settings))
+        run("key", "create", "serve/key/model")
+        ports = free_port(), free_port()
+        (root / "plain/models/resnet/1").mkdir(parents=True)
+        (root / "plain/models/resnet/1/saved_model.pb").write_bytes(model)
+        config = f"port = {ports[0]}\nrest_api_port = {ports[1]}\nattested_tls = ['localhost']\n"
+        config += "[[models]]\nname = 'resnet'\nbase_path = 'models/resnet'\nconcurrency = 1\n"
+        (root / "plain/models/serving.toml").write_text(config)
+        for file in ("models/resnet/1/saved_model.pb", "models/serving.toml"):
+            run("seal", f"plain/{file}", f"storage/{file}", "--key", "serve/key/model", "--path", file)
+        (root / "workload").mkdir()
+        (root / "workload/workload.toml").write_text(WORKLOAD)
+        shutil.copy(root / "broker/room/ca.pem", root / "workload/ca.pem")
+        run("authorize", "workload/workload.toml", "--accept-simulated")
+        command = [sys.executable, "-m", "strongroom", "workload", "run", str(root / "workload/workload.toml")]
+        for _ in range(rounds):
+            started = time.monotonic()
+            with process(command, answers(f"https://127.0.0.1:{ports[1]}/readyz"), **settings) as pid:
+                seconds = time.monotonic() - started
+                results.append({"ready_s": seconds, "cpu_s": cpu_s(pid), "resident_mb": resident_mb(pid)})
+                print(f"ready after {seconds:.1f} s ({cpu_s(pid):.1f} CPU s), resident {resident_mb(pid):.0f} MB")
+    return {"model_mb": len(model) / 1e6, "runs": results}
+
+
 def soak(seconds: float) -> dict[str, Any]:
     """64 connections; resident memory every tenth of the time."""
     row = np.random.default_rng(1).random((1, FEATURES), dtype=np.float32)
@@ -449,7 +565,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="tabular,resnet,soak")
+    parser.add_argument("--only", default="tabular,tls,resnet,start,soak")
     parser.add_argument("--soak", type=float, default=60)
     parser.add_argument("--mlserver", type=Path)
     parser.add_argument("--kserve", type=Path)
@@ -460,6 +576,10 @@ def main() -> None:
     wanted = given.only.split(",")
     if "tabular" in wanted:
         results["tabular"] = tabular(given.seconds, given.rounds, peers)
+    if "tls" in wanted:
+        results["tls"] = tls_and_sealing(given.seconds, given.rounds)
+    if "start" in wanted:
+        results["start"] = start(given.rounds)
     if "resnet" in wanted:
         results["resnet"] = resnet(given.seconds, given.rounds)
     if "soak" in wanted:

@@ -128,6 +128,8 @@ def test_direct_call_is_used_and_agrees_on_many_rows_and_threads(booster: Any) -
     expected = booster.inplace_predict(rows, validate_features=False)
     assert np.array_equal(predict(rows), expected)
     assert np.array_equal(predict(rows[::2]), expected[::2])  # not contiguous
+    raw = b"x" + rows[:3].tobytes()
+    assert np.array_equal(predict(np.frombuffer(raw, "<f4", 12, 1).reshape(3, 4)), expected[:3])  # not aligned
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(lambda at: predict(rows[at : at + 1]), range(400)))
     assert np.array_equal(np.concatenate(parts), expected)

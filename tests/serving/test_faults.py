@@ -389,3 +389,18 @@ def test_memory_does_not_grow_with_64_connections(serve: Any, models: Path) -> N
         gc.collect()
     assert done > 1000
     assert resident_mb() - before < 30
+
+
+def test_a_held_engine_does_not_hold_the_rest_server(served: Any, scale: Any) -> None:
+    """A quick model is asked on the server's own loop, but never when somebody would have to be waited for."""
+    assert served.server.repository.find(Chosen("m")).quick
+    with ThreadPoolExecutor(8) as pool:
+        started = held(served, scale, 2, pool)
+        waiting = pool.submit(served.http, "/v1/models/m:predict", {"instances": [[5, 5]]})
+        for _ in range(20):
+            assert served.http("/healthz")[0] == 200
+        assert not waiting.done()
+        scale.engines[-1].gate.set()
+        assert waiting.result(10)[1] == {"predictions": [[10.0, 10.0]]}
+        for future in started:
+            future.result(10)

@@ -140,7 +140,7 @@ class ModelServer:
         outside: list[Handler] = [*apis, monitoring]
         if self._identity is not None:
             outside.append(ConfidentialRest(self._identity, Dispatcher(apis, self._receipts)))
-        app = App(Dispatcher(outside, self._receipts), self._options.http, self.metrics)
+        app = App(Dispatcher(outside, self._receipts), self._options.http, self.metrics, self.repository.quick)
         context = None if tls is None else tls.context()
         return HttpServer(app, self._options.host, self._options.rest_port, context)
 

@@ -1,11 +1,12 @@
 """The ASGI application: bounds on bodies and callers, one worker thread a request, errors as JSON."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -37,6 +38,10 @@ class HttpLimits:
     timeout_s: float = 30.0
 
 
+SMALL_BODY_BYTES: Final = 4096
+_MODEL: Final = re.compile(r"/v[12]/models/([^/:]+)")
+
+
 class _Gone(Exception):
     """The caller hung up before its body was complete."""
 
@@ -48,10 +53,18 @@ class App:
         dispatch: Answers requests.
         limits: Bounds.
         metrics: Where requests are counted.
+        quick: Whether a model, by its name, answers so quickly that a worker thread is not worth its while.
     """
 
-    def __init__(self, dispatch: Callable[[Request], Response], limits: HttpLimits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        dispatch: Callable[[Request], Response],
+        limits: HttpLimits,
+        metrics: Metrics,
+        quick: Callable[[str], bool],
+    ) -> None:
         self._dispatch = dispatch
+        self._quick = quick
         self._limits = limits
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="rest")
@@ -85,6 +98,8 @@ class App:
             if self._active > self._limits.requests:
                 raise Overloaded("too many requests at once")
             request.body = await self._body(request, receive)
+            if len(request.body) <= SMALL_BODY_BYTES and self._quick(_model_in(request.path)):
+                return self._dispatch(request), Status.OK
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, self._dispatch, request), Status.OK
         except _Gone:
@@ -131,6 +146,11 @@ class App:
     def close(self) -> None:
         """Let the worker threads end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _model_in(path: str) -> str:
+    match = _MODEL.match(path)
+    return match[1] if match else ""
 
 
 async def _reply(send: Send, response: Response, *, head: bool) -> None:

@@ -22,6 +22,11 @@ class Gate:
         self._running = 0
         self._waiting = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether a request would run at once."""
+        return self._running < self._limits.concurrency and not self._waiting
+
     @contextmanager
     def admitted(self, deadline: float | None) -> Iterator[None]:
         """Run when it is our turn.

@@ -78,6 +78,11 @@ class BatchingRunner:
             return results[0]
         return {name: np.concatenate([result[name] for result in results]) for name in outputs}
 
+    @property
+    def idle(self) -> bool:
+        """Never: a request waits for company."""
+        return False
+
     def close(self) -> None:
         """Stop the threads once the queue is empty."""
         with self._condition:

@@ -1,6 +1,8 @@
 """From a folder of sealed files to a version that answers."""
 
+import time
 from collections.abc import Sequence
+from typing import Final
 
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
 from strongroom.serving.engines import Engine, EngineMaker
@@ -9,6 +11,8 @@ from strongroom.serving.models.policy import ModelSettings
 from strongroom.serving.models.runner import DirectRunner, Runner
 from strongroom.serving.models.served import ServedVersion
 from strongroom.serving.models.storage import ModelStorage, VersionFiles
+
+QUICK_S: Final = 0.002
 
 
 def load_version(
@@ -32,11 +36,11 @@ def load_version(
     try:
         digest = files.digest()
         _check_digest(settings, version, digest)
-        _warm_up(engine)
+        slowest_s = _warm_up(engine)
     except StrongroomError:
         engine.close()
         raise
-    return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest)
+    return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest, quick=slowest_s < QUICK_S)
 
 
 def _maker(makers: Sequence[EngineMaker], settings: ModelSettings, names: frozenset[str]) -> EngineMaker:
@@ -61,20 +65,31 @@ def _check_digest(settings: ModelSettings, version: int, digest: str) -> None:
         )
 
 
-def _warm_up(engine: Engine) -> None:
-    """A version must answer each of its signatures once before anybody else may ask it.
+def _warm_up(engine: Engine) -> float:
+    """A version must answer each of its signatures before anybody else may ask it.
+
+    Returns:
+        Seconds of the slowest answer, the first of each signature not counted.
 
     Raises:
         FormatError: It does not.
         StrongroomError: What the engine itself says.
     """
     try:
-        for name, signature in engine.signatures.items():
-            engine.run(name, engine.example(name), tuple(signature.outputs))
+        return max(_seconds(engine, name) for name in engine.signatures)
     except StrongroomError:
         raise
     except Exception as error:
         raise FormatError(f"the model does not answer: {type(error).__name__}", code="serving.warm_up") from None
+
+
+def _seconds(engine: Engine, name: str) -> float:
+    """How long the second answer takes: the first one may still allocate."""
+    example, outputs = engine.example(name), tuple(engine.signatures[name].outputs)
+    engine.run(name, example, outputs)
+    started = time.perf_counter()
+    engine.run(name, example, outputs)
+    return time.perf_counter() - started
 
 
 def _runner(engine: Engine, settings: ModelSettings) -> Runner:

@@ -159,6 +159,12 @@ class Repository:
         """The name, if it is a configured model's, else empty: strangers' words do not become metrics."""
         return name if name in self._models else ""
 
+    def quick(self, name: str) -> bool:
+        """Whether a request for a model would be answered at once and in next to no time."""
+        model = self._models.get(name)
+        served = model.served if model else {}
+        return bool(served) and all(version.quick and version.runner.idle for version in served.values())
+
     def names(self) -> list[str]:
         """Names of the configured models."""
         return sorted(self._models)

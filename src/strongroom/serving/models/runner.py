@@ -27,6 +27,10 @@ class Runner(Protocol):
             Refused: A limit is reached, the deadline passed, or the engine refuses the inputs.
         """
 
+    @property
+    def idle(self) -> bool:
+        """Whether a request would run at once, without waiting for others."""
+
     def close(self) -> None:
         """Stop; nothing is under way."""
 
@@ -53,6 +57,11 @@ class DirectRunner:
         """
         with self._gate.admitted(deadline):
             return self._engine.run(signature, inputs, outputs)
+
+    @property
+    def idle(self) -> bool:
+        """Whether a request would run at once."""
+        return self._gate.idle
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -47,9 +47,13 @@ class ServedVersion:
         engine: The loaded model.
         runner: How requests reach the engine.
         digest: SHA-256 over its files, in hex.
+        quick: Whether one row takes so little time that handing it to another thread would take longer.
     """
 
-    def __init__(self, model: str, version: int, engine: Engine, runner: Runner, digest: str) -> None:
+    def __init__(
+        self, model: str, version: int, engine: Engine, runner: Runner, digest: str, *, quick: bool = False
+    ) -> None:
+        self.quick = quick
         self.model = model
         self.version = version
         self.digest = digest

@@ -33,7 +33,8 @@ def from_raw(datatype: str, sizes: Sequence[int], raw: bytes | memoryview) -> Ar
     array = np.frombuffer(raw, dtype=dtype.numpy)
     if dtype.numpy.kind == "b" and (array.view(np.uint8) > 1).any():
         raise InvalidRequest("a BOOL tensor holds a byte other than 0 and 1")
-    return array.reshape(shape)
+    # Behind a JSON head the bytes may begin anywhere; engines want numbers on their own boundaries.
+    return array.reshape(shape) if array.flags.aligned else array.copy().reshape(shape)
 
 
 def to_raw(array: Array) -> bytes:
