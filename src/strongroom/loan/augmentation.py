@@ -45,11 +45,6 @@ class GrownRows:
         return len(self.book)
 
 
-def unchanged(book: LoanBook) -> Iterator[GrownRows]:
-    """The book's own rows, in chunks."""
-    yield from augment(book, len(book), seed=0)
-
-
 def augment(book: LoanBook, size: int, *, seed: int) -> Iterator[GrownRows]:
     """Grow a book to a size, in chunks; the first rows are the book itself.
 

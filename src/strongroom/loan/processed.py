@@ -106,7 +106,7 @@ def read_processed(source: BinaryIO) -> ProcessedRows:
         if names[: len(SCHEMA)] != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()
         table = file.read()
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError, KeyError):
         _refuse()
     if any(_value_type(table, name) != _value_type(SCHEMA, name) or table[name].null_count for name in SCHEMA.names):
         _refuse()
