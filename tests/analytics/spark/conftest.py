@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from strongroom.analytics.spark.session import Rights, Session  # noqa: E402
 from strongroom.analytics.table import Reading  # noqa: E402
 from strongroom.analytics.versions import VersionsInMemory  # noqa: E402
 from strongroom.analytics.writing import Writing  # noqa: E402
+from strongroom.errors import StrongroomError  # noqa: E402
 
 TRIPS, FARES, OTHER = "taxi/key/trips", "taxi/key/fares", "bank/key/other"
 SCRATCH = "taxi/key/scratch"
@@ -32,7 +33,9 @@ class SwitchedKms:
     """A key service from which rights can be taken away, and which counts what it is asked."""
 
     def __init__(self) -> None:
+        self.masters = dict(SPARK_MASTERS)
         self.denied: set[str] = set()
+        self.failure: StrongroomError | None = None
         self.calls: list[str] = []
 
     def wrap(self, key_name: str, secret: bytes) -> bytes:
@@ -43,7 +46,9 @@ class SwitchedKms:
 
     def _kms(self, key_name: str) -> LocalKms:
         self.calls.append(key_name)
-        return LocalKms.holding({name: key for name, key in SPARK_MASTERS.items() if name not in self.denied})
+        if self.failure is not None:
+            raise self.failure
+        return LocalKms.holding({name: key for name, key in self.masters.items() if name not in self.denied})
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +73,19 @@ def java() -> None:
         pytest.skip("no Java compiler here")
 
 
+@pytest.fixture
+def opened(shared: Session, rights: Rights, switched: SwitchedKms) -> Iterator[Session]:
+    """The shared session; what a test changes in it is undone."""
+    yield shared
+    switched.denied.clear()
+    switched.masters = dict(SPARK_MASTERS)
+    switched.failure = None
+    cast("VersionsInMemory", rights.reading.versions)._seen.clear()
+    shared.spark._jvm.org.apache.parquet.crypto.keytools.KeyToolkit.removeCacheEntriesForAllTokens()
+
+
 @pytest.fixture(scope="session")
-def opened(java: None, rights: Rights) -> Iterator[Session]:
+def shared(java: None, rights: Rights) -> Iterator[Session]:
     """One local session for all tests of this process."""
     with Session(rights, master="local[1]", settings=QUICK, key=SCRATCH) as session:
         session.spark.sparkContext.setLogLevel("ERROR")

@@ -1,5 +1,6 @@
 """A Spark session over encrypted tables: `strongroom.analytics.session()`."""
 
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,9 @@ class Session:
         if self._spark is None:
             from pyspark.sql import SparkSession
 
+            # PySpark logs whole statements when they fail; their errors are raised anyway.
+            logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+            logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
             self._spark = SparkSession.builder.getOrCreate()
         return self._spark
 
@@ -158,12 +162,15 @@ class Session:
             WouldOverwrite: A table is there, and neither `replace` nor `append` is given.
             StrongroomError: As `write_frame`; the folder holds then what it held before.
         """
-        folder, previous = Path(folder), None
-        if (folder / MANIFEST_NAME).exists():
-            if not replace and not append:
-                raise WouldOverwrite(f"there is already a table at {folder}", hint="replace=True or append=True")
-            previous = read_manifest(folder, name, self._rights.reading)
-        target = NewTable(check_table_name(name), folder, Protection(key, column_keys or {}), previous, append)
+        place, reading = Path(folder), self._rights.reading
+        previous = extends = None
+        if append:
+            extends = open_table(place, name, reading)
+        elif (place / MANIFEST_NAME).exists():
+            if not replace:
+                raise WouldOverwrite(f"there is already a table at {place}", hint="replace=True or append=True")
+            previous = read_manifest(place, name, reading)
+        target = NewTable(check_table_name(name), place, Protection(key, column_keys or {}), previous, extends)
         return write_frame(rows, target, self._rights.writing)
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from strongroom.room.file_errors import file_errors
 
 _UNREADABLE: Final = re.compile(r"[*?\[\]{}\\\x00-\x1f\x7f]")
 _SEPARATOR: Final = "/"
+_SCHEMA: Final = 2  # of FileMetaData in parquet.thrift
 
 
 def frame(spark: Any, table: Table) -> Any:
@@ -90,15 +91,15 @@ class NewTable:
         name: Name of the table.
         folder: Its folder.
         protection: Master keys.
-        previous: Manifest of the version that is replaced or added to; None for a new table.
-        append: Add to the previous version instead of replacing it.
+        previous: Manifest of the version that is replaced; None for a new table.
+        extends: The table that the rows are added to; None to write all rows anew.
     """
 
     name: str
     folder: Path
     protection: Protection
     previous: Manifest | None = None
-    append: bool = False
+    extends: Table | None = None
 
 
 def write_frame(rows: Any, target: NewTable, writing: Writing) -> Manifest:
@@ -136,8 +137,9 @@ def write_frame(rows: Any, target: NewTable, writing: Writing) -> Manifest:
     except BaseException:
         _remove(folder, _data_files(folder) - before)
         raise
-    replaced = () if target.append or target.previous is None else target.previous.parts
-    publish(folder, manifest, writing, replaced=replaced)
+    finally:
+        _remove_checksums(folder)
+    publish(folder, manifest, writing, replaced=target.previous.parts if target.previous else ())
     return manifest
 
 
@@ -233,16 +235,11 @@ def _check_complete(opened: list[OpenPart], rows: int) -> None:
 
 
 def _manifest(target: NewTable, opened: list[OpenPart], writing: Writing) -> Manifest:
-    columns = _columns(opened[0], target.protection)
     previous = target.previous
     kept: tuple[Part, ...] = ()
-    if target.append and previous is not None:
-        if columns != previous.columns:
-            raise FormatError(
-                f"the columns of the new rows differ from those of table {target.name}",
-                code="table.schema_drift",
-                hint="replace the table instead of adding to it",
-            )
+    if target.extends is not None:
+        _refuse_drift(target.extends, opened[0])
+        previous = target.extends.manifest
         kept = previous.parts
     seen = writing.versions.newest(target.name)
     return Manifest(
@@ -250,9 +247,25 @@ def _manifest(target: NewTable, opened: list[OpenPart], writing: Writing) -> Man
         version=1 + max(previous.version if previous else 0, seen[0] if seen else 0),
         previous=previous.digest if previous else b"",
         key=target.protection.key,
-        columns=columns,
+        columns=_columns(opened[0], target.protection),
         parts=tuple(sorted([*kept, *(item.part for item in opened)], key=lambda part: part.name)),
     )
+
+
+def _refuse_drift(table: Table, new: OpenPart) -> None:
+    """Refuse rows that would make a table which nobody can open any more.
+
+    Raises:
+        FormatError: The new files' schema or keys differ.
+    """
+    old = table.parts[0]
+    same_keys = old.footer.column_keys.keys() == new.footer.column_keys.keys()
+    if old.footer.metadata[_SCHEMA] != new.footer.metadata[_SCHEMA] or not same_keys:
+        raise FormatError(
+            f"the new rows' columns are not stored as those of table {table.manifest.table}",
+            code="table.schema_drift",
+            hint="write all rows anew, with replace=True: a table is written by one engine",
+        )
 
 
 def _columns(opened: OpenPart, protection: Protection) -> tuple[Column, ...]:
@@ -261,6 +274,12 @@ def _columns(opened: OpenPart, protection: Protection) -> tuple[Column, ...]:
     return tuple(
         Column(item.name, str(item.type), protection.column_keys.get(item.name, protection.key)) for item in schema
     )
+
+
+def _remove_checksums(folder: Path) -> None:
+    """Hadoop's checksums protect from nothing here, and stand in the way when keys are wrapped anew."""
+    for path in folder.glob(".*.parquet.crc"):
+        path.unlink(missing_ok=True)
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
