@@ -54,6 +54,11 @@ class Catalog:
     versions: tuple[Version, ...] = ()
     champion: int = 0
 
+    @property
+    def newest(self) -> int:
+        """Number of the last published version, 0 when there is none."""
+        return self.versions[-1].number if self.versions else 0
+
     def find(self, number: int | None = None) -> Version:
         """The version with this number, or the champion.
 
@@ -104,6 +109,9 @@ def publish(
 ) -> Version:
     """Write a new version, then name it in the catalog.
 
+    The storage has no locks: of two processes that write the catalog in the same instant, one entry can be lost (its
+    bundle is not). Let one process train a model at a time.
+
     Args:
         storage: Where models are.
         model: Model name.
@@ -116,18 +124,22 @@ def publish(
         ConfigurationError: The name is not allowed.
         FormatError: The catalog there is malformed, or the bundle is too large.
     """
-    number = max((v.number for v in read_catalog(storage, model).versions), default=0) + 1
     created_at = now.isoformat(timespec="seconds")
-    metadata = {**bundle.metadata, "name": model, "version": number, "created_at": created_at, "note": note}
-    raw = serialize_bundle(replace(bundle, metadata=metadata))
-    file = f"v{number:04d}-{secrets.token_hex(4)}.bundle"
-    with storage.create(_path(model, file)) as sink:
-        sink.write(raw)
-    version = Version(number, file, hashlib.sha256(raw).hexdigest(), created_at, note)
     catalog = read_catalog(storage, model)
+    while True:
+        number = catalog.newest + 1
+        metadata = {**bundle.metadata, "name": model, "version": number, "created_at": created_at, "note": note}
+        raw = serialize_bundle(replace(bundle, metadata=metadata))
+        file = f"v{number:04d}-{secrets.token_hex(4)}.bundle"
+        with storage.create(_path(model, file)) as sink:
+            sink.write(raw)
+        # Somebody else may have published meanwhile: nobody's version is dropped, ours gets the next number.
+        catalog = read_catalog(storage, model)
+        if catalog.newest < number:
+            break
+    version = Version(number, file, hashlib.sha256(raw).hexdigest(), created_at, note)
     served = number if champion or not catalog.champion else catalog.champion
-    others = tuple(v for v in catalog.versions if v.number != number)
-    _write_catalog(storage, model, Catalog((*others, version), served))
+    _write_catalog(storage, model, Catalog((*catalog.versions, version), served))
     return version
 
 
