@@ -54,37 +54,35 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-ALLOWED = set(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "h2",
-        "p",
-        "div",
-        "span",
-        "b",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "code",
-        "figure",
-        "figcaption",
-        "svg",
-        "line",
-        "rect",
-        "text",
-        "polyline",
-        "circle",
-    ]
-)
+ALLOWED = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "p",
+    "div",
+    "span",
+    "b",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "code",
+    "figure",
+    "figcaption",
+    "svg",
+    "line",
+    "rect",
+    "text",
+    "polyline",
+    "circle",
+}
 
 
 def parsed(page: str) -> Tags:
