@@ -7,6 +7,7 @@ from typing import Final
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
 from strongroom.serving.engines import Engine, EngineMaker
 from strongroom.serving.models.batching import BatchingRunner
+from strongroom.serving.models.heap import trim_heap
 from strongroom.serving.models.policy import ModelSettings
 from strongroom.serving.models.runner import DirectRunner, Runner
 from strongroom.serving.models.served import ServedVersion
@@ -40,6 +41,8 @@ def load_version(
     except StrongroomError:
         engine.close()
         raise
+    finally:
+        trim_heap()
     return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest, quick=slowest_s < QUICK_S)
 
 

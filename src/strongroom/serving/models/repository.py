@@ -11,6 +11,7 @@ import structlog
 
 from strongroom.errors import StrongroomError
 from strongroom.serving.engines import EngineMaker
+from strongroom.serving.models.heap import trim_heap
 from strongroom.serving.models.loading import load_version
 from strongroom.serving.models.policy import ModelSettings, VersionPolicy, version_folders
 from strongroom.serving.models.served import ServedVersion, State, VersionStatus
@@ -249,6 +250,8 @@ class Repository:
             model.statuses[version] = VersionStatus(version, State.END)
             model.made_with.pop(version, None)
             log.info("model version unloaded", model=model.settings.name, version=version, drained=drained)
+        if retired:
+            trim_heap()
         _forget_oldest(model)
 
     def _finish(self, models: Sequence[ModelSettings], after: Mapping[str, _Model]) -> None:
