@@ -51,6 +51,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock:
 	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra onedal --extra openvino --extra analytics --extra spark --extra pipelines --extra deployment --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --extra loan --group build -o requirements/demo.lock
+	$(LOCK) --group build -o requirements/images/build.lock
+	$(LOCK) pyproject.toml -o requirements/images/broker.lock
+	$(LOCK) pyproject.toml --extra loan --extra onedal -o requirements/images/loan.lock
+	$(LOCK) pyproject.toml --extra serving --extra loan --extra xgboost --extra onnx -o requirements/images/serving.lock
+	$(LOCK) pyproject.toml --extra analytics --extra spark -o requirements/images/spark.lock
+	$(LOCK) pyproject.toml --extra pipelines --extra loan --extra onedal -o requirements/images/pipeline.lock
 
 clean:
 	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis

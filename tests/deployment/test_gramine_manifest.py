@@ -136,6 +136,28 @@ def test_program_arguments_and_environment_are_not_left_to_the_host(folder: Path
     assert passed == ["SECRET_PROVISION_SERVERS"]
 
 
+def test_a_host_cannot_bring_its_own_definition_to_the_code_that_was_measured(folder: Path) -> None:
+    """With another definition the same enclave would seal under other keys, for another broker."""
+    manifest = fill_in(render_manifest(workload(folder)))
+    environment = manifest["loader"]["env"]
+    assert not [name for name, value in environment.items() if isinstance(value, dict)]
+    settings = {name: value for name, value in environment.items() if name.startswith("STRONGROOM_")}
+    assert settings == {
+        "STRONGROOM_WORKLOAD": "/work/serving.toml",
+        "STRONGROOM_ROOM": "/room",
+        "STRONGROOM_STORAGE": "/work",
+    }
+    digest = hashlib.sha256((folder / "serving.toml").read_bytes()).hexdigest()
+    assert {"uri": "file:serving.toml", "sha256": digest} in manifest["sgx"]["trusted_files"]
+    assert {"path": "/work/serving.toml", "uri": "file:serving.toml"} in manifest["fs"]["mounts"]
+
+
+def test_a_definition_that_trusts_itself_is_pinned_once(folder: Path) -> None:
+    manifest = fill_in(render_manifest(workload(folder, trusted_files='["app", "serving.toml"]')))
+    pinned = [item for item in manifest["sgx"]["trusted_files"] if isinstance(item, dict)]
+    assert [item["uri"] for item in pinned].count("file:serving.toml") == 1
+
+
 def test_host_arguments_are_let_in_only_where_the_workload_says_so(folder: Path) -> None:
     manifest = fill_in(render_manifest(workload(folder, insecure_host_arguments="true")))
     assert manifest["loader"]["insecure__use_cmdline_argv"] is True

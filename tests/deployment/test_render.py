@@ -119,7 +119,7 @@ def test_under_gramine_mounts_are_where_the_manifest_expects_them(site: Site) ->
         relative = mount["mountPath"].removeprefix(f"{folder}/")
         assert mount["name"] == "scratch" or f'uri = "file:{relative}"' in manifest
     for entry in loan["env"]:
-        assert f"loader.env.{entry['name']} = {{ passthrough = true }}" in manifest
+        assert f'loader.env.{entry["name"]} = "{entry["value"]}"' in manifest
     inside = {entry["name"]: entry["value"] for entry in loan["env"]}
     assert f'path = "{inside["STRONGROOM_ROOM"]}"' in manifest
     assert f'path = "{inside["STRONGROOM_WORKLOAD"]}"' in manifest

@@ -1,0 +1,163 @@
+"""The container files: linted, and their rules checked; the install steps of one run here, without a container."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "deploy" / "containers").glob("*.Containerfile"))
+NAMES = {path.name.removesuffix(".Containerfile") for path in FILES}
+COMPILERS = re.compile(r"\b(gcc|g\+\+|build-essential|cmake|clang|make|javac|openjdk-[0-9]+-jdk\S*|python3-dev)\b")
+
+
+def stages(path: Path) -> list[list[str]]:
+    """The instructions of each stage, continued lines joined, comments left out."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    text = "\n".join(lines).replace("\\\n", " ")
+    found: list[list[str]] = [[]]
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        if line.startswith("FROM "):
+            found.append([])
+        found[-1].append(line)
+    return found
+
+
+def test_every_role_has_one() -> None:
+    assert sorted(NAMES) == ["broker", "gramine", "loan", "pipeline", "serving", "spark", "tensorflow-serving"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_hadolint_finds_nothing(path: Path) -> None:
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([hadolint, "--no-color", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_images_are_named_by_a_digest_that_the_builder_gives(path: Path) -> None:
+    arguments, *rest = stages(path)
+    names = {line.removeprefix("ARG ") for line in arguments}
+    assert not any("=" in name for name in names), "a default would be a digest that ages"
+    known: set[str] = set()
+    for stage in rest:
+        image = stage[0].split()[1]
+        assert image in {"scratch", *known} or any(
+            image == f"${{{name}}}" if name.endswith("_IMAGE") else image.endswith(f"@${{{name}}}") for name in names
+        ), image
+        known |= {stage[0].split()[-1]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_last_stage_runs_as_nobody_and_compiles_nothing(path: Path) -> None:
+    last = stages(path)[-1]
+    users = [line for line in last if line.startswith("USER ")]
+    assert users == ["USER 10001:10001"]
+    assert not [line for line in last[last.index(users[0]) :] if line.startswith("RUN ")]
+    assert not [line for line in last if COMPILERS.search(line)]
+    assert not [line for line in last if "pip install" in line]
+    assert any(line.startswith('ENTRYPOINT ["') for line in last)
+    assert len(stages(path)) >= 3
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_everything_is_installed_by_hash(path: Path) -> None:
+    text = path.read_text()
+    installs = re.findall(r"pip install[^\n&]*", text)
+    assert installs
+    assert all("--require-hashes" in line for line in installs)
+    assert not re.search(r"\b(curl|wget|ADD)\b", text)
+    for lock in re.findall(r"requirements/images/([a-z]+)\.lock", text):
+        assert (ROOT / "requirements" / "images" / f"{lock}.lock").is_file()
+    assert "latest" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_secret_gets_into_a_layer(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"(ENV|ARG)\s+\S*(KEY|TOKEN|PASSWORD|SECRET)\S*\b", text.replace("enclave-key", ""))
+    for line in text.splitlines():
+        if "gramine-sgx-sign" in line:
+            assert "--mount=type=secret,id=enclave-key,required=true" in text
+
+
+def test_what_is_copied_is_there() -> None:
+    made_by_the_owner = {"site/workloads/tensorflow-serving", "${WORKLOADS}", "${WORKLOADS}/${WORKLOAD}"}
+    for path in FILES:
+        for stage in stages(path):
+            for line in stage:
+                if not line.startswith("COPY ") or "--from=" in line:
+                    continue
+                for source in [part for part in line.split()[1:-1] if not part.startswith("--")]:
+                    if source not in made_by_the_owner and "${ROLE}" not in source:
+                        assert (ROOT / source).exists(), (path.name, source)
+
+
+def test_the_spark_script_starts_what_it_is_asked_to(tmp_path: Path) -> None:
+    script = ROOT / "deploy" / "containers" / "spark-entrypoint.sh"
+    for name in ("bin/spark-submit", "bin/java"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('#!/bin/sh\nfor part in "$@"; do echo "[$part]"; done\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": "/usr/bin:/bin", "SPARK_HOME": str(tmp_path), "JAVA_HOME": str(tmp_path),
+        "SPARK_DRIVER_BIND_ADDRESS": "10.0.0.7", "SPARK_JAVA_OPT_0": "-Dspark.driver.port=7078",
+        "SPARK_JAVA_OPT_1": "-Dname=with blank", "SPARK_EXECUTOR_MEMORY": "1g", "SPARK_DRIVER_URL": "spark://x",
+        "SPARK_EXECUTOR_ID": "1", "SPARK_EXECUTOR_CORES": "2", "SPARK_APPLICATION_ID": "app",
+        "SPARK_EXECUTOR_POD_IP": "10.0.0.8", "SPARK_RESOURCE_PROFILE_ID": "0", "SPARK_EXECUTOR_POD_NAME": "pod",
+    }  # fmt: skip
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", str(script), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+    driver = run("driver", "--class", "a b")
+    assert driver.stdout.splitlines()[-2:] == ["[--class]", "[a b]"]
+    assert "[spark.driver.bindAddress=10.0.0.7]" in driver.stdout
+    executor = run("executor")
+    assert "[-Dname=with blank]" in executor.stdout.splitlines()
+    assert executor.stdout.splitlines()[-2:] == ["[--podName]", "[pod]"]
+    assert run("shell").returncode == 2
+
+
+@pytest.mark.slow
+def test_the_broker_s_install_steps_run_in_a_fresh_place(tmp_path: Path) -> None:
+    """The RUN lines of the build stage, with its paths moved below a temporary folder."""
+    source, target, build = tmp_path / "src", tmp_path / "strongroom", tmp_path / "build"
+    source.mkdir()
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "requirements" / "images", source / "requirements" / "images")
+    (path,) = [path for path in FILES if path.stem == "broker"]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SOURCE_DATE_EPOCH": "0",
+    }
+    for line in stages(path)[1]:
+        if line.startswith("RUN "):
+            step = line.removeprefix("RUN ").replace("/opt/strongroom", str(target)).replace("/opt/build", str(build))
+            done = subprocess.run(
+                ["sh", "-c", step],
+                cwd=source,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=600,
+            )
+            assert done.returncode == 0, (step, done.stderr)
+    shutil.rmtree(source)
+    broker = tmp_path / "broker"
+    for arguments in (["--version"], ["broker", "init", str(broker), "--host", "broker.strongroom-broker.svc"]):
+        command, clean = [str(target / "bin" / "strongroom"), *arguments], {"PATH": "/usr/bin:/bin"}
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert (broker / "root.key").exists()
+    assert not list((target / "bin").glob("*gcc*"))
