@@ -30,7 +30,7 @@ def test_reads_every_field(read: Read, document: dict[str, Any], folder: Path) -
         resources=Resources(memory_mib=2048, cpus=2, epc_mib=512, threads=8),
         insecure_host_arguments=False,
         broker_ca=None,
-        folder=folder,
+        file=folder / "job.toml",
     )
     assert workload.folder == folder
 

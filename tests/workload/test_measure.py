@@ -133,12 +133,12 @@ def test_every_field_counts(read: Read, document: dict[str, Any], before: Measur
     assert after.workload_digest != before.workload_digest
 
 
-def test_changes_cover_every_field_but_the_folder() -> None:
-    assert {name for change in CHANGES for name in change} == set(Workload.__dataclass_fields__) - {"folder"}
+def test_changes_cover_every_field_but_the_file() -> None:
+    assert {name for change in CHANGES for name in change} == set(Workload.__dataclass_fields__) - {"file"}
 
 
-def test_definition_holds_every_field_but_the_folder(workload: Workload) -> None:
-    assert set(definition(workload)) - {"type"} == set(Workload.__dataclass_fields__) - {"folder"}  # type: ignore[arg-type]  # it is a mapping
+def test_definition_holds_every_field_but_the_file(workload: Workload) -> None:
+    assert set(definition(workload)) - {"type"} == set(Workload.__dataclass_fields__) - {"file"}  # type: ignore[arg-type]  # it is a mapping
 
 
 def test_spelling_does_not_change_it(workload: Workload, before: Measurement, folder: Path) -> None:
@@ -182,7 +182,7 @@ def test_spelling_does_not_change_it(workload: Workload, before: Measurement, fo
 def test_place_does_not_change_it(workload: Workload, before: Measurement, tmp_path: Path) -> None:
     other = tmp_path.parent / f"{tmp_path.name}-moved"
     tmp_path.rename(other)
-    assert measure(replace(workload, folder=other)) == before
+    assert measure(replace(workload, file=other / "job.toml")) == before
 
 
 @pytest.mark.parametrize("pattern", ["absent.py", "*.txt", "lib/*.json", "lib/a.py/x", "**/none.py", "lib/**/x"])
@@ -268,7 +268,7 @@ def test_refuses_unreadable_file(workload: Workload, folder: Path) -> None:
 
 
 def test_refuses_folder_that_is_gone(workload: Workload, tmp_path: Path) -> None:
-    _refused(replace(workload, folder=tmp_path / "absent"), "can't read")
+    _refused(replace(workload, file=tmp_path / "absent" / "job.toml"), "can't read")
 
 
 def _refused(workload: Workload, text: str = "") -> None:

@@ -48,7 +48,7 @@ def test_printed_text_has_the_printed_digest(page: str) -> None:
 
 def test_every_field_is_described(page: str) -> None:
     described = set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE))
-    fields = (set(Workload.__dataclass_fields__) - {"folder", "resources"}) | {
+    fields = (set(Workload.__dataclass_fields__) - {"file", "resources"}) | {
         "resources." + name.removesuffix("_mib") for name in Resources.__dataclass_fields__
     }
     assert described == fields | {"mounts.path", "mounts.key", "mounts.mode"}

@@ -28,7 +28,7 @@ _PRELOADED: Final = "libsecret_prov_attest.so"
 _RUNTIME: Final = "{{ gramine.runtimedir() }}"
 _TEMPLATE_SIGNS: Final = ("{{", "{%", "{#")
 _PASSTHROUGH: Final = "{ passthrough = true }"
-_ROOM_SETTINGS: Final = ("STRONGROOM_WORKLOAD", "STRONGROOM_ROOM", "STRONGROOM_STORAGE")
+ROOM_FOLDER: Final = "/room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ def render_manifest(
     """
     program, is_python = _program(workload, interpreter)
     found = find_trusted(workload.folder, _trusted(workload, provisioning))
+    if provisioning is None:
+        # It says which key seals what and which broker is believed: a definition of the host's own must not count.
+        found[workload.file.name] = workload.file
     _refuse_template_signs(workload, [*found, interpreter])
     files = {name: digest_file(path) for name, path in found.items()}
     sections = (
@@ -94,10 +97,16 @@ def _loader(workload: Workload, program: str, provisioning: Provisioning | None)
             "SECRET_PROVISION_SET_KEY": _one_key(workload),
             "SECRET_PROVISION_CA_CHAIN_PATH": f"{WORK_FOLDER}/{provisioning.ca_file}",
         }
+    else:
+        environment |= {
+            "STRONGROOM_WORKLOAD": f"{WORK_FOLDER}/{workload.file.name}",
+            "STRONGROOM_ROOM": ROOM_FOLDER,
+            "STRONGROOM_STORAGE": WORK_FOLDER,
+        }
     lines += [f"loader.env.{name} = {_text(value)}" for name, value in environment.items()]
-    # Who says where the server is does not matter: it must show a certificate of the roots that are measured.
-    passed = ("SECRET_PROVISION_SERVERS",) if provisioning else _ROOM_SETTINGS
-    lines += [f"loader.env.{name} = {_PASSTHROUGH}" for name in passed]
+    if provisioning is not None:
+        # Who says where the server is does not matter: it must show a certificate of the roots that are measured.
+        lines.append(f"loader.env.SECRET_PROVISION_SERVERS = {_PASSTHROUGH}")
     if workload.insecure_host_arguments:
         lines.append("loader.insecure__use_cmdline_argv = true  # the workload asks for it")
     return lines
@@ -119,7 +128,7 @@ def _mounts(
         kind = f', type = "encrypted", key_name = {_text(mount.key)}' if provisioning else ""
         lines.append(_mount(mount.path, kind))
     if provisioning is None:
-        lines.append('  { path = "/room", uri = "file:room" },')
+        lines.append(f'  {{ path = "{ROOM_FOLDER}", uri = "file:room" }},')
     return [*lines, '  { path = "/tmp", type = "tmpfs" },', "]", f"fs.start_dir = {_text(WORK_FOLDER)}"]
 
 

@@ -82,7 +82,7 @@ class Workload:
         insecure_host_arguments: Whether whoever starts it may append arguments, which are not measured.
         broker_ca: The one of `trusted_files` that holds the CA certificate of its broker, so that whoever starts the
             workload can't give it another broker and other keys; None: the starter says which broker.
-        folder: Absolute folder of the definition file; not part of what is measured.
+        file: Absolute path of the definition file; not part of what is measured.
     """
 
     name: str
@@ -97,7 +97,12 @@ class Workload:
     resources: Resources
     insecure_host_arguments: bool
     broker_ca: str | None
-    folder: Path = field(compare=False)
+    file: Path = field(compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """Absolute folder of the definition file, which its paths are relative to."""
+        return self.file.parent
 
     def mount_for(self, path: str) -> Mount:
         """The mount that holds a path: the longest one that is the path or a folder above it.
@@ -153,7 +158,7 @@ def parse_workload(text: str, *, folder: Path, name: str = "workload.toml") -> W
     Args:
         text: TOML.
         folder: Absolute folder that its paths are relative to.
-        name: File name, for messages.
+        name: Name of the file in it.
 
     Raises:
         ConfigurationError: As `load_workload`.
@@ -165,7 +170,7 @@ def parse_workload(text: str, *, folder: Path, name: str = "workload.toml") -> W
     except (ValueError, RecursionError):
         # A number with thousands of digits or brackets nested thousands deep.
         raise ConfigurationError(f"{name}: not a workload definition", code="workload.syntax") from None
-    return _workload(Table(document), folder)
+    return _workload(Table(document), folder / name)
 
 
 def _read(path: Path) -> str:
@@ -187,7 +192,7 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path} is not UTF-8 (line {line})", code="workload.file") from None
 
 
-def _workload(document: Table, folder: Path) -> Workload:
+def _workload(document: Table, file: Path) -> Workload:
     keys = _keys(document.table("keys"))
     trusted = document.texts("trusted_files", most=MAX_ENTRIES, default=[])
     packages = document.texts("packages", most=MAX_ENTRIES, default=[])
@@ -204,7 +209,7 @@ def _workload(document: Table, folder: Path) -> Workload:
         resources=_resources(document.table("resources")),
         insecure_host_arguments=document.flag("insecure_host_arguments", default=False),
         broker_ca=_broker_ca(document, trusted),
-        folder=folder,
+        file=file,
     )
     document.finish()
     _check_packages(workload.packages)
