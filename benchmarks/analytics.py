@@ -2,10 +2,10 @@
 
     python benchmarks/analytics.py [--rows 1_000_000,10_000_000,30_000_000] [--rounds 7] [--folder DIR]
 
-The plain table is the decrypted form of the encrypted one, file by file, so both have the same encodings, row groups and
-codec. An encrypted run includes everything a job does: open the manifest, unwrap keys, check every file's tail, open the
-footers, start the engine. A plain run starts the engine too. "CPU" divides processor times, the system's share included,
-because other work on the machine does not count there; "wall" is the median of the rounds.
+The plain table is the decrypted form of the encrypted one, file by file, so both have the same encodings, row groups
+and codec. An encrypted run includes everything a job does: open the manifest, unwrap keys, check every file's tail,
+open the footers, start the engine. A plain run starts the engine too. "CPU" divides processor times, the system's
+share included, because other work on the machine does not count there; "wall" is the median of the rounds.
 """
 
 import argparse
