@@ -39,6 +39,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "analytics": ("strongroom.cli.analytics", "app", "Encrypted tables and SQL over them."),
     "pipeline": ("strongroom.cli.pipeline", "app", "The Kubeflow pipeline: prepare, authorize, compile, run, submit."),
     "deploy": ("strongroom.cli.deploy", "app", "Kubernetes: manifests from a site file: render, validate, apply."),
+    "azure": ("strongroom.cli.azure", "app", "Azure: an ARM template and the az commands around it."),
     "serve": ("strongroom.cli.serve", "app", "Serve models: TensorFlow Serving's API, attested."),
 }
 
@@ -119,6 +120,11 @@ def main() -> None:
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        # What the machine refuses where no command expected it: a full disk under stdout, a name that is too long.
+        from strongroom.room.file_errors import file_error
+
+        fail(file_error(error, error.filename or "standard output or input"))
     except Exception as error:
         if os.environ.get(SHOW_TRACEBACK):
             raise

@@ -148,7 +148,7 @@ def _autoscaler(site: Site, name: str, service: Service) -> Object:
 
 
 def _volume(site: Site, share: Share) -> list[Object]:
-    """The share and the claim on it. No account key: the node mounts it with a managed identity."""
+    """The share and the claim on it. No account key: the pod's own account mounts it (driver 1.35)."""
     size = f"{share.size_gib}Gi"
     volume = {
         "apiVersion": "v1",
@@ -167,7 +167,7 @@ def _volume(site: Site, share: Share) -> list[Object]:
                     "resourceGroup": share.resource_group,
                     "storageAccount": share.account,
                     "shareName": share.name,
-                    "mountWithManagedIdentity": "true",
+                    "mountWithWorkloadIdentityToken": "true",
                     "clientID": share.client_id,
                 },
             },

@@ -47,7 +47,7 @@ class Share:
         name: Share.
         resource_group: Resource group of the account.
         size_gib: Size asked for.
-        client_id: Managed identity that mounts it; no account key is used.
+        client_id: Managed identity of the loan service's account, which mounts it; no account key is used.
     """
 
     account: str

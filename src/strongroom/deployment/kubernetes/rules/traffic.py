@@ -88,7 +88,8 @@ def _metric(item: Object, metric: Object, pods: list[Pod]) -> Iterator[Finding]:
         yield finding("scale_metric", where(item), f"a target of type {target.get('type')!r} has another field")
     if target.get("type") == "Utilization":
         for pod in pods:
-            if any(resource.get("name") not in sides(container)[0] for container in pod.containers(all_of_them=False)):
+            name = str(resource.get("name"))
+            if any(name not in sides(container)[0] for container in pod.containers(all_of_them=False)):
                 yield finding("scale_request", where(item), f"{pod.where} has no request of {resource.get('name')}")
 
 

@@ -1,0 +1,76 @@
+"""The az commands, in order, from an empty subscription to a cluster that `strongroom deploy` can be used on."""
+
+import shlex
+from dataclasses import dataclass
+
+from strongroom.deployment.azure.settings import AzureSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command.
+
+    Args:
+        why: What it is for.
+        command: Program and arguments.
+    """
+
+    why: str
+    command: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"# {self.why}\n{shlex.join(self.command)}"
+
+
+def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Step]:
+    """The steps.
+
+    Args:
+        settings: Names and sizes.
+        template: File that `strongroom azure template` wrote.
+    """
+    group = ("--resource-group", settings.name)
+    region = ("--location", settings.location)
+    built = ["broker", "loan", "serving", "pipeline"]
+    return [
+        Step("sign in; a person's account, no secret in any file", ("az", "login")),
+        Step(
+            "resource providers, once a subscription",
+            ("az", "provider", "register", "--namespace", "Microsoft.ContainerService", "--wait"),
+        ),
+        Step(
+            "the same for Attestation",
+            ("az", "provider", "register", "--namespace", "Microsoft.Attestation", "--wait"),
+        ),
+        Step(
+            "is the protected size to be had here? NotAvailableForSubscription: no",
+            ("az", "vm", "list-skus", *region, "--size", settings.node_size, "--output", "table"),
+        ),
+        Step("the resource group", ("az", "group", "create", "--name", settings.name, *region)),
+        Step("what would change", ("az", "deployment", "group", "what-if", *group, "--template-file", template)),
+        Step(
+            "storage, registry, key vault, attestation provider, identities, cluster",
+            ("az", "deployment", "group", "create", *group, "--name", "strongroom", "--template-file", template),
+        ),
+        Step(
+            "client ids and addresses for site.toml",
+            ("az", "deployment", "group", "show", *group, "--name", "strongroom", "--query", "properties.outputs"),
+        ),
+        *(
+            Step(
+                f"the image of the role {role}, built in the registry",
+                ("az", "acr", "build", "--registry", settings.registry, "--image", f"strongroom-{role}:{{{{.Run.ID}}}}",
+                 "--file", f"deploy/containers/{role}.Containerfile", "--build-arg", "PYTHON_DIGEST=sha256:...", "."),
+            )
+            for role in built
+        ),
+        Step(
+            "the broker's root key, made on the owner's trusted machine",
+            ("az", "keyvault", "secret", "set", "--vault-name", settings.key_vault, "--name", "strongroom-root-key",
+             "--encoding", "base64", "--file", "broker/root.key", "--output", "none"),
+        ),
+        Step(
+            "kubectl's credentials: short-lived, by the same sign-in",
+            ("az", "aks", "get-credentials", *group, "--name", settings.name),
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,200 @@
+"""The ARM template and the plan: no secret in them, everything that is named is there, least rights."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from strongroom.cli.azure import app
+from strongroom.deployment.azure.check import check_template
+from strongroom.deployment.azure.plan import make_plan
+from strongroom.deployment.azure.settings import AzureSettings
+from strongroom.deployment.azure.template import ROLES, render_template
+from strongroom.errors import ConfigurationError, WouldOverwrite
+
+NAMES: dict[str, Any] = {"storage_account": "acmeloans", "registry": "acmeimages", "key_vault": "acme-keys"}
+OPTIONS = ["--storage-account", "acmeloans", "--registry", "acmeimages", "--key-vault", "acme-keys"]
+Template = dict[str, Any]
+
+
+def template(**changes: Any) -> Template:
+    made: Template = json.loads(render_template(AzureSettings(**{**NAMES, **changes})))
+    return made
+
+
+def find(made: Template, kind: str) -> list[dict[str, Any]]:
+    return [item for item in made["resources"] if item["type"] == kind]
+
+
+@pytest.mark.parametrize("size", ["Standard_DC4s_v3", "Standard_DC4as_v6", "Standard_DC4es_v6"])
+def test_nothing_is_found_in_what_is_rendered(size: str) -> None:
+    assert check_template(template(node_size=size)) == []
+
+
+def test_everything_that_a_site_stands_on() -> None:
+    kinds = {item["type"] for item in template()["resources"]}
+    assert kinds >= {
+        "Microsoft.Storage/storageAccounts",
+        "Microsoft.Storage/storageAccounts/fileServices/shares",
+        "Microsoft.ContainerRegistry/registries",
+        "Microsoft.ContainerService/managedClusters",
+        "Microsoft.KeyVault/vaults",
+        "Microsoft.Attestation/attestationProviders",
+        "Microsoft.ManagedIdentity/userAssignedIdentities",
+        "Microsoft.Authorization/roleAssignments",
+    }
+
+
+def test_pools_scale_and_protected_nodes_take_protected_pods_only() -> None:
+    (cluster,) = find(template(), "Microsoft.ContainerService/managedClusters")
+    system, protected = cluster["properties"]["agentPoolProfiles"]
+    assert (system["mode"], protected["mode"]) == ("System", "User")
+    assert (protected["minCount"], protected["maxCount"], protected["enableAutoScaling"]) == (1, 5, True)
+    assert protected["nodeTaints"] == ["sgx=true:NoSchedule"]
+    assert protected["name"] == "intelsgx"
+    assert protected["nodeLabels"] == {"intelvm": "sgx"}
+    addon = cluster["properties"]["addonProfiles"]["ACCSGXDevicePlugin"]
+    assert addon["enabled"] is True
+    (confidential,) = find(template(node_size="Standard_DC4as_v6"), "Microsoft.ContainerService/managedClusters")
+    assert "ACCSGXDevicePlugin" not in confidential["properties"]["addonProfiles"]
+
+
+def test_no_key_opens_the_storage_and_no_admin_the_registry() -> None:
+    made = template()
+    assert find(made, "Microsoft.Storage/storageAccounts")[0]["properties"]["allowSharedKeyAccess"] is False
+    assert find(made, "Microsoft.ContainerRegistry/registries")[0]["properties"]["adminUserEnabled"] is False
+    vault = find(made, "Microsoft.KeyVault/vaults")[0]["properties"]
+    assert vault["enableRbacAuthorization"] is vault["enablePurgeProtection"] is True
+
+
+def test_rights_are_least() -> None:
+    rights = {
+        (re.findall(r"'([^']+)'", item["scope"])[0], re.findall(r"'([^']+)'", item["properties"]["principalId"])[-1])
+        for item in find(template(), "Microsoft.Authorization/roleAssignments")
+    }
+    assert rights == {
+        ("Microsoft.Storage/storageAccounts", "strongroom-loan"),
+        ("Microsoft.KeyVault/vaults", "strongroom-broker"),
+        ("Microsoft.ContainerRegistry/registries", "strongroom"),
+    }
+
+
+def test_accounts_of_the_cluster_are_those_that_deploy_renders() -> None:
+    kind = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials"
+    subjects = {item["properties"]["subject"] for item in find(template(), kind)}
+    assert subjects == {
+        "system:serviceaccount:strongroom:loan-service",
+        "system:serviceaccount:strongroom-broker:broker",
+    }
+
+
+def change(path: str, value: Any) -> Callable[[Template], None]:
+    def apply(made: Template) -> None:
+        kind, *folders, last = path.split("|")
+        target: Any = find(made, kind)[0]
+        for part in folders:
+            target = target[int(part)] if part.isdigit() else target[part]
+        target[last] = value
+
+    return apply
+
+
+def drop(kind: str) -> Callable[[Template], None]:
+    def apply(made: Template) -> None:
+        made["resources"] = [item for item in made["resources"] if item["type"] != kind]
+
+    return apply
+
+
+def repeat(made: Template) -> None:
+    made["resources"].append(made["resources"][0])
+
+
+ROLE = "Microsoft.Authorization/roleAssignments"
+CLUSTER = "Microsoft.ContainerService/managedClusters"
+VAULT = "Microsoft.KeyVault/vaults"
+NO_ROLE = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("code", "mistake"),
+    [
+        ("azure.schema", lambda made: made.update({"$schema": "x"})),
+        ("azure.schema", lambda made: made.update({"resources": []})),
+        ("azure.duplicate", repeat),
+        ("azure.type", change(f"{VAULT}|apiVersion", "2035-01-01")),
+        ("azure.type", change(f"{VAULT}|type", "Microsoft.KeyVault/vault")),
+        ("azure.name", change("Microsoft.Storage/storageAccounts/fileServices/shares|name", "loans")),
+        ("azure.reference", drop(CLUSTER)),
+        ("azure.reference", drop("Microsoft.Attestation/attestationProviders")),
+        ("azure.order", change(f"{ROLE}|dependsOn", [])),
+        ("azure.role", change(f"{ROLE}|properties|roleDefinitionId", f"[x('Microsoft/roleDefinitions', '{NO_ROLE}')]")),
+        ("azure.expression", change(f"{ROLE}|properties|principalId", "[reference('x'.principalId]")),
+        ("azure.secret", change(f"{VAULT}|properties|secret", "[listKeys('x').keys[0].value]")),
+        ("azure.secret", change(f"{VAULT}|properties|x", "-----BEGIN RSA PRIVATE KEY-----")),
+        ("azure.pool", change(f"{CLUSTER}|properties|agentPoolProfiles|1|name", "intel-sgx")),
+        ("azure.pool", change(f"{CLUSTER}|properties|agentPoolProfiles|1|maxCount", 0)),
+    ],
+)  # fmt: skip
+def test_finds(code: str, mistake: Callable[[Template], None]) -> None:
+    made = copy.deepcopy(template())
+    mistake(made)
+    assert code in {finding.code for finding in check_template(made)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"storage_account": "Acme-Loans"},
+        {"storage_account": "ab"},
+        {"registry": "acme.images"},
+        {"key_vault": "acme--keys"},
+        {"key_vault": "1keys"},
+        {"name": "strongroom'); az login"},
+        {"location": "West Europe"},
+        {"share": "a"},
+        {"node_size": "Standard_NC6"},
+        {"node_size": "Standard_D4s_v5"},
+        {"least_nodes": 6},
+        {"most_nodes": 0},
+        {"share_gib": 1},
+        {"namespace": "Strong Room"},
+    ],
+)
+def test_refuses_names_that_azure_would_refuse(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        AzureSettings(**{**NAMES, **changes})
+
+
+def test_the_plan_is_in_order_and_holds_no_secret() -> None:
+    steps = make_plan(AzureSettings(**NAMES))
+    commands = [" ".join(step.command[:4]) for step in steps]
+    assert commands[0] == "az login"
+    assert commands.index("az group create --name") < commands.index("az deployment group what-if")
+    assert commands.index("az deployment group what-if") < commands.index("az deployment group create")
+    assert all(step.command[0] == "az" for step in steps)
+    text = "\n".join(map(str, steps))
+    assert "--value" not in text
+    assert "password" not in text.lower()
+
+
+def test_commands(tmp_path: Any) -> None:
+    out = tmp_path / "azure.json"
+    done = CliRunner().invoke(app, ["template", *OPTIONS, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert check_template(json.loads(out.read_text())) == []
+    assert "2029-10-31" in done.stderr
+    again = CliRunner().invoke(app, ["template", *OPTIONS, "--out", str(out)])
+    assert isinstance(again.exception, WouldOverwrite)
+    plan = CliRunner().invoke(app, ["plan", *OPTIONS, "--json"])
+    assert json.loads(plan.stdout)[0]["command"] == ["az", "login"]
+    lasting = CliRunner().invoke(app, ["plan", *OPTIONS, "--node-size", "Standard_DC4as_v6"])
+    assert "retires" not in lasting.stderr
+
+
+def test_roles_are_guids() -> None:
+    assert all(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", role) for role in ROLES.values())
