@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strongroom.errors import Tampered, WrongPath
+from strongroom.errors import ConfigurationError, FormatError, Tampered, UnavailableError, WrongPath
 from strongroom.serving.models.limits import BatchingLimits
 from strongroom.serving.models.policy import ALL_VERSIONS, ModelSettings, VersionPolicy, version_folders
 from strongroom.serving.models.repository import Chosen, Repository
 from strongroom.serving.models.served import State
+from strongroom.serving.models.storage import DangerousPlaintextFolder, VersionFiles
 from strongroom.serving.status import InvalidRequest, ModelNotFound, Refused, Status
 
 
@@ -274,3 +275,32 @@ def test_not_ready_without_models_or_with_one_missing(repository: Repository, me
         repository.configure([ModelSettings("m", "m"), ModelSettings("n", "n")])
     assert not repository.ready()
     assert ask(repository, Chosen("m")) == 2
+
+
+def test_version_files_are_read_whole_and_bounded(memory: Any) -> None:
+    memory.files["m/1/deep/weights"] = bytes(range(256)) * 40_000
+    files = VersionFiles(memory, "m/1")
+    assert files.names == {"deep/weights"}
+    empty = files.digest()
+    assert files.read("deep/weights") == memory.files["m/1/deep/weights"]
+    assert files.digest() != empty
+    with pytest.raises(FormatError, match="larger"):
+        VersionFiles(memory, "m/1", max_file_bytes=5_000_000).read("deep/weights")
+
+
+@pytest.mark.parametrize("name", ["../2/factor", "/etc/passwd", "deep/../../x"])
+def test_version_files_cannot_climb(memory: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        VersionFiles(memory, "m/1").read(name)
+
+
+def test_plain_folder_does_not_follow_links_out_of_itself(tmp_path: Any) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "models/link").symlink_to(tmp_path / "secret")
+    storage = DangerousPlaintextFolder(tmp_path / "models")
+    with pytest.raises(ConfigurationError):
+        storage.open("link")
+    with pytest.raises(UnavailableError):
+        storage.open("nothing")
+    assert storage.names("nothing") == []

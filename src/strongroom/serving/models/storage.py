@@ -11,6 +11,7 @@ from strongroom.formats.canonical import canonical_json
 MAX_FILES: Final = 1000
 MAX_DEPTH: Final = 4
 MAX_FILE_BYTES: Final = 8 * 1024**3
+_PIECE_BYTES: Final = 4 * 1024**2
 
 
 class ModelStorage(Protocol):
@@ -142,10 +143,17 @@ class VersionFiles:
             UnavailableError: There is none.
             FormatError: It is too large.
         """
+        parts: list[bytes] = []  # in pieces, so that what decryption needs in between is not as large as the model
+        size = 0
         with self._storage.open(f"{self._folder}/{relative(name)}") as file:
-            content = file.read(self._max_file_bytes + 1)
-        if len(content) > self._max_file_bytes:
-            raise FormatError(f"a model file is larger than {self._max_file_bytes} bytes", code="serving.model_size")
+            while part := file.read(_PIECE_BYTES):
+                parts.append(part)
+                size += len(part)
+                if size > self._max_file_bytes:
+                    raise FormatError(
+                        f"a model file is larger than {self._max_file_bytes} bytes", code="serving.model_size"
+                    )
+        content = b"".join(parts)
         self._digests[name] = hashlib.sha256(content).hexdigest()
         return content
 
