@@ -1,9 +1,11 @@
 """`strongroom analytics`: encrypted tables, and SQL over them."""
 
 from strongroom.cli.analytics_query import app as queries
+from strongroom.cli.analytics_spark import app as spark
 from strongroom.cli.analytics_tables import app as tables
 from strongroom.cli.main import noun_app
 
 app = noun_app("Encrypted tables: import, export, inspect and rotate them, and query them with SQL.")
 app.add_typer(tables)
 app.add_typer(queries)
+app.add_typer(spark)

@@ -100,7 +100,7 @@ def find_access(keys: Path | None, owner: Path | None, state: Path | None, trust
     from strongroom.analytics.receipts import Worker
     from strongroom.analytics.versions import VersionsFile
 
-    trusted = {_public_key(text) for text in trust or []}
+    trusted = {public_key(text) for text in trust or []}
     if keys is None and owner is None and "STRONGROOM_WORKLOAD" in os.environ:
         return _room(trusted)
     fetch = _fetcher(keys, owner)
@@ -199,7 +199,12 @@ def _read_secret(path: Path) -> bytes:
         return file.read(MAX_KEY_BYTES + 1)
 
 
-def _public_key(text: str) -> bytes:
+def public_key(text: str) -> bytes:
+    """A writer's public key as `--trust` takes it.
+
+    Raises:
+        ConfigurationError: Not 64 hexadecimal digits.
+    """
     from strongroom.analytics.signing import PUBLIC_KEY_SIZE
 
     try:

@@ -52,7 +52,10 @@ def query(
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the result as a series.")
     ] = None,
     receipt: Annotated[Path | None, typer.Option("--receipt", metavar="FILE", help="Write a signed receipt.")] = None,
-    memory: Annotated[str, typer.Option("--memory", help="Most memory for the embedded engine, e.g. 4GB.")] = "",
+    memory: Annotated[str, typer.Option("--memory", help="Most memory for the engine, e.g. 4GB.")] = "",
+    master: Annotated[str, typer.Option("--master", help="Where Spark's executors are: local[*], spark://...")] = (
+        "local[*]"
+    ),
     force: Force = False,
     keys: Keys = None,
     owner: Owner = None,
@@ -75,7 +78,7 @@ def query(
     reading = access.reading()
     tables = {name: open_table(folder, name, reading) for name, folder in map(address, table)}
     started = datetime.now(UTC)
-    with _engine(engine, memory) as running, _progress(running):
+    with _engine(engine, memory, access, master) as running, _progress(running):
         result, kept = _tee(running.query(statement, tables), keep=plot is not None)
         written = _write(result, output, access, into, key)
         if plot:
@@ -117,11 +120,15 @@ def _statement(text: str) -> str:
         raise ConfigurationError(f"can't read the query from {text}", code="query.file") from None
 
 
-def _engine(name: str, memory: str) -> Any:
+def _engine(name: str, memory: str, access: Access, master: str) -> Any:
     if name == "embedded":
         from strongroom.analytics.embedded import EmbeddedEngine
 
         return EmbeddedEngine(memory=memory)
+    if name == "spark":
+        from strongroom.cli.analytics_spark import spark_engine
+
+        return spark_engine(access, memory, master)
     raise ConfigurationError("--engine is embedded or spark", code="query.engine")
 
 

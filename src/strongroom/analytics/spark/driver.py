@@ -52,6 +52,8 @@ class Driver:
         self._keys = KeyServer(kms, self._folder.path).start()
         self.cluster_log = write_logging(self._folder)
         variables = environment(self._folder, self._keys.path, token_file)
+        if master.startswith("local"):
+            variables["SPARK_LOCAL_IP"] = "127.0.0.1"  # nobody else has anything to say to it
         start_jvm(self._folder, {**settings, **more, "spark.master": master}, variables)
         self._running = True
 

@@ -30,6 +30,7 @@ class SparkEngine:
         self.version = str(pyspark.__version__)
         self._session = session
         self._spark = session.spark
+        self._spark.sparkContext.setLogLevel("OFF")  # what goes wrong is raised; the command tells it
         self._spark.conf.set("spark.sql.ansi.doubleQuotedIdentifiers", "true")  # as the embedded engine reads SQL
         self._forbid_java()
 
@@ -54,7 +55,7 @@ class SparkEngine:
         if len(sql) > MAX_SQL_CHARS:
             raise ConfigurationError("the query is longer than a million characters", code="query.too_long")
         for name, table in tables.items():
-            frame(self._spark, table).createOrReplaceTempView(check_table_name(name))
+            frame(self._spark.read, table).createOrReplaceTempView(check_table_name(name))
         self._check_select(sql)
         try:
             rows = self._spark.sql(sql)

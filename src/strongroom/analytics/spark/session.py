@@ -94,7 +94,7 @@ class Session:
         }
         self._rights = rights
         self._tables: dict[str, Table] = {}
-        self._driver = Driver(rights.writing.kms, master=master, own=own, given=given, secret=rights.traffic)
+        self.driver = Driver(rights.writing.kms, master=master, own=own, given=given, secret=rights.traffic)
         self._spark: Any = None
 
     @property
@@ -109,10 +109,34 @@ class Session:
             self._spark = SparkSession.builder.getOrCreate()
         return self._spark
 
+    def adopt(self, spark: Any) -> None:
+        """Take a SparkSession that the application made; SQL finds the declared tables in it.
+
+        Args:
+            spark: SparkSession of this process.
+        """
+        self._spark = spark
+        for name, table in self._tables.items():
+            frame(spark.read, table).createOrReplaceTempView(name)
+
     @property
     def tables(self) -> Mapping[str, Table]:
         """The checked tables, by name."""
         return self._tables
+
+    def declare(self, name: str, folder: str | Path) -> Table:
+        """Check a table.
+
+        Args:
+            name: Name that the table must have.
+            folder: Its folder.
+
+        Raises:
+            StrongroomError: As `open_table`.
+        """
+        opened = open_table(Path(folder), check_table_name(name), self._rights.reading)
+        self._tables[name] = opened
+        return opened
 
     def table(self, name: str, folder: str | Path) -> Any:
         """Check a table and open it.
@@ -127,10 +151,8 @@ class Session:
         Raises:
             StrongroomError: As `open_table`; before a row is read.
         """
-        opened = open_table(Path(folder), check_table_name(name), self._rights.reading)
-        rows = frame(self.spark, opened)
+        rows = frame(self.spark.read, self.declare(name, folder))
         rows.createOrReplaceTempView(name)
-        self._tables[name] = opened
         return rows
 
     def write(
@@ -176,7 +198,7 @@ class Session:
     def close(self) -> None:
         """Stop Spark; its JVM and the key server end, and what they had in memory."""
         self._spark = None
-        self._driver.close()
+        self.driver.close()
 
     def __enter__(self) -> Self:
         return self

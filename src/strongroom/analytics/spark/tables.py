@@ -30,11 +30,11 @@ _SEPARATOR: Final = "/"
 _SCHEMA: Final = 2  # of FileMetaData in parquet.thrift
 
 
-def frame(spark: Any, table: Table) -> Any:
+def frame(reader: Any, table: Table) -> Any:
     """A checked table as a DataFrame.
 
     Args:
-        spark: SparkSession.
+        reader: DataFrameReader (``spark.read``).
         table: From `open_table`.
 
     Raises:
@@ -45,7 +45,7 @@ def frame(spark: Any, table: Table) -> Any:
     for part in table.parts:
         _check_prefix(part, table.manifest.table)
     paths = [f"file://{folder / part.part.name}" for part in table.parts]
-    return spark.read.option(FILES, expected_files(folder, table.parts)).parquet(*paths)
+    return reader.option(FILES, expected_files(folder, table.parts)).parquet(*paths)
 
 
 def readable(folder: Path) -> Path:

@@ -1,0 +1,96 @@
+"""What a Spark worker starts instead of Java: attests, then becomes an executor; or ends, and says why.
+
+Run as ``python -I -m strongroom.analytics.spark.executor`` by ``executor_home/bin/java``.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from strongroom.analytics.spark.attested import AttestedKms, attest
+from strongroom.analytics.spark.command import BACKEND, ExecutorCommand, parse_command
+from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
+from strongroom.analytics.spark.job import parse_job
+from strongroom.analytics.spark.jvm import CONF_FOLDER, environment, write_logging
+from strongroom.analytics.spark.key_server import KeyServer
+from strongroom.analytics.spark.launch import become
+from strongroom.analytics.spark.private_folder import PrivateFolder
+from strongroom.analytics.spark.refusals import status_of
+from strongroom.analytics.spark.settings import PINNED, accepted
+from strongroom.analytics.spark.traffic import credentials
+from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.outcome import print_error
+
+# Folders for encrypted blocks, and who Spark says it is.
+_TAKEN_OVER = {
+    "SPARK_EXECUTOR_DIRS": re.compile(r"/[^\0\n]{1,4000}"),
+    "SPARK_LOCAL_DIRS": re.compile(r"/[^\0\n]{1,4000}"),
+    "SPARK_USER": re.compile(r"[a-z_][a-z0-9_-]{0,31}"),
+}
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Attest and become the executor.
+
+    Args:
+        arguments: Everything behind ``java`` in the worker's command.
+
+    Raises:
+        SystemExit: This executor may not take part; the status says why (`strongroom.analytics.spark.refusals`).
+    """
+    try:
+        start(arguments)
+    except StrongroomError as error:
+        print_error(error)
+        raise SystemExit(status_of(error)) from None
+
+
+def start(arguments: Sequence[str]) -> NoReturn:
+    """Attest and become the executor.
+
+    Raises:
+        PolicyRejected: The broker does not accept what runs here, or the cluster set what is not allowed.
+        ConfigurationError: The workload names no secret for Spark's traffic, or there is no Java.
+        StrongroomError: The broker refuses or does not answer.
+    """
+    command = parse_command(arguments)
+    released = attest()
+    if released.traffic is None:
+        raise ConfigurationError("the executor's workload names no key with the alias spark", code="spark.no_secret")
+    allowed = {} if released.job is None else parse_job(released.job).settings
+    settings = {**accepted(command.settings, allowed), **PINNED}
+    folder = PrivateFolder()
+    try:
+        server = KeyServer(AttestedKms(attest, released), folder.path)
+        token_file = folder.write("credentials", credentials(released.traffic))
+        write_logging(folder)
+        variables = environment(folder, server.path, token_file) | _taken_over()
+        become(_java_command(command, settings, folder), variables, folder, server)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _java_command(command: ExecutorCommand, settings: dict[str, str], folder: PrivateFolder) -> list[str]:
+    classpath = [folder.path / CONF_FOLDER, pyspark_folder() / "jars" / "*", jar_path()]
+    return [
+        find_java() or "java",
+        "-cp",
+        os.pathsep.join(map(str, classpath)),
+        *command.options,
+        *(f"-D{name}={value}" for name, value in sorted(settings.items())),
+        BACKEND,
+        *command.arguments,
+    ]
+
+
+def _taken_over() -> dict[str, str]:
+    return {
+        name: os.environ[name] for name, pattern in _TAKEN_OVER.items() if pattern.fullmatch(os.environ.get(name, ""))
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

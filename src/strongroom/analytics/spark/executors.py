@@ -1,0 +1,72 @@
+"""Says which executors of a standalone cluster were refused, and why, while the job waits for them."""
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from strongroom.analytics.spark.refusals import explain
+from strongroom.outcome import one_line
+
+INTERVAL_S: Final = 0.5
+_ADDED: Final = re.compile(r"Executor added: (\S{1,200}) on (\S{1,200}) \((\S{1,200})\)")
+_ENDED: Final = re.compile(r"Executor updated: (\S{1,200}) is now \w+ \(.*exited with code (\d{1,3})\)?")
+
+
+class ExecutorWatch:
+    """Follows the driver's messages about its executors. Use it as a context manager.
+
+    Args:
+        log: File that the driver writes them to (`strongroom.analytics.spark.jvm.write_logging`).
+        tell: Gets one line for each refused executor.
+    """
+
+    def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
+        self.refused: list[str] = []
+        self._log, self._tell = log, tell
+        self._places: dict[str, str] = {}
+        self._read = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="strongroom-executors", daemon=True)
+
+    def _follow(self) -> None:
+        while not self._ended.wait(INTERVAL_S):
+            self.look()
+
+    def look(self) -> None:
+        """Take in what was written since."""
+        with self._lock:
+            for line in self._new_lines():
+                self._take(line)
+
+    def _new_lines(self) -> list[str]:
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._read)
+                whole, _, _ = file.read().rpartition(b"\n")
+        except OSError:
+            return []
+        self._read += len(whole) + 1 if whole else 0
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def _take(self, line: str) -> None:
+        if found := _ADDED.search(line):
+            self._places[found[1]] = f"{found[2]} ({found[3]})"
+        elif (found := _ENDED.search(line)) and (reason := explain(int(found[2]))):
+            place = self._places.get(found[1], "an unknown worker")
+            self.refused.append(one_line(f"executor {found[1]} on {place} did not take part: {reason}"))
+            self._tell(self.refused[-1])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.look()
