@@ -4,8 +4,8 @@
 
 The plain table is the decrypted form of the encrypted one, file by file, so both have the same encodings, row groups
 and codec. An encrypted run includes everything a job does: open the manifest, unwrap keys, check every file's tail,
-open the footers, start the engine. A plain run starts the engine too. "CPU" divides processor times, the system's
-share included, because other work on the machine does not count there; "wall" is the median of the rounds.
+open the footers, start the engine. A plain run starts the engine too. "CPU" divides processor times, the system's share
+included, because other work on the machine does not count there; "wall" is the median of the rounds.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -104,9 +105,9 @@ def compare(folders: Mapping[str, Path], rounds: int, threads: int) -> dict[str,
     for name, sql in ASKED.items():
         timings: dict[str, list[Timing]] = {variant: [] for variant in ("plain", *PROTECTIONS)}
         for _ in range(rounds):
-            timings["plain"].append(timed(lambda: plain(folders["plain"], sql, threads)))
-            for variant in PROTECTIONS:
-                timings[variant].append(timed(lambda: embedded(folders[variant], sql, threads)))
+            for variant, times in timings.items():
+                run = plain if variant == "plain" else embedded
+                times.append(timed(partial(run, folders[variant], sql, threads)))
         results[name] = {variant: summary(times, timings["plain"]) for variant, times in timings.items()}
     return results
 

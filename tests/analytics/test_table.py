@@ -446,3 +446,17 @@ def test_refuses_a_key_for_a_column_that_is_not_there(tmp_path: Path, rows: Any,
 def test_two_owners_keys_in_one_table(tmp_path: Path, rows: Any, write_table: Any, reading: Any) -> None:
     write_table(tmp_path / "t", rows, key=OTHER, column_keys={"fare": FARES})
     assert read(open_table(tmp_path / "t", "trips", reading(TRIPS))).equals(rows)
+
+
+def test_row_groups_are_full_whatever_the_batches_are(tmp_path: Path, kms: Any, signer: Signer, reading: Any) -> None:
+    schema = pa.schema([("x", pa.int64())])
+    batches = [pa.table({"x": range(700_000)}) for _ in range(4)]
+    with TableWriter(
+        tmp_path / "t", "trips", schema, Protection(TRIPS), writing=Writing(kms, signer, VersionsInMemory())
+    ) as writer:
+        for batch in batches:
+            writer.write(batch)
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    with part.open() as reader:
+        metadata = pq.ParquetFile(reader).metadata
+        assert [metadata.row_group(i).num_rows for i in range(3)] == [2**20, 2**20, 2_800_000 - 2**21]

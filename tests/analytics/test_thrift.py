@@ -30,7 +30,7 @@ from strongroom.errors import FormatError
 I64_VALUES = st.integers(-(2**63), 2**63 - 1)
 SCALARS = st.one_of(
     st.tuples(st.sampled_from([I16, I32, I64]), I64_VALUES),
-    st.tuples(st.just(I8), st.integers(0, 255)),
+    st.tuples(st.just(I8), st.binary(min_size=1, max_size=1)),
     st.tuples(st.just(BINARY), st.binary(max_size=40)),
     st.tuples(st.just(DOUBLE), st.binary(min_size=8, max_size=8)),
     st.booleans().map(lambda b: (TRUE if b else FALSE, b)),
@@ -113,3 +113,29 @@ def test_refuses_maps() -> None:
 
 def test_zigzag() -> None:
     assert [zigzag(value) for value in (0, -1, 1, -2)] == [b"\x00", b"\x01", b"\x02", b"\x03"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(STRUCTS, st.integers(0, 6))
+def test_what_is_not_decoded_is_written_as_it_was(struct: Any, depth: int) -> None:
+    raw = write_struct(struct)
+    shallow, end = read_struct(raw, depth=depth)
+    assert end == len(raw)
+    assert write_struct(shallow) == raw
+
+
+@settings(max_examples=100, deadline=None)
+@given(STRUCTS, st.data(), st.integers(0, 3))
+def test_a_cut_struct_is_refused_at_any_depth(struct: Any, data: st.DataObject, depth: int) -> None:
+    raw = write_struct(struct)
+    with pytest.raises(FormatError):
+        read_struct(raw[: data.draw(st.integers(0, len(raw) - 1))], depth=depth)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_any_bytes_at_any_depth_give_a_struct_or_a_format_error(raw: bytes, depth: int) -> None:
+    try:
+        read_struct(raw, depth=depth)
+    except FormatError:
+        pass

@@ -26,6 +26,7 @@ BATCH_ROWS: Final = 100_000
 _REFUSED: Final = "strongroom: no key for "
 _LINE: Final = re.compile(r"\n\nLINE (\d+): (.*)\n( *)\^", re.DOTALL)
 _LOCKS: Final = (
+    "SET async_threads = 2",  # they read through Python, one at a time
     f"SET allowed_directories = ['{SCHEME}://']",
     "SET enable_external_access = false",
     "SET python_enable_replacements = false",

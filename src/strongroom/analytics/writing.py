@@ -228,17 +228,17 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _row_groups(batches: Iterable[Any], schema: pa.Schema) -> Iterator[Any]:
-    """Batches of any size as tables of a row group's size; at least one, maybe empty."""
-    pending, count = [schema.empty_table()], 0
+    """Batches of any size as tables of a row group's size; the last is smaller; at least one, maybe empty."""
+    pending = schema.empty_table()
+    full = False
     for batch in batches:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        pending.append(_conforming(table.replace_schema_metadata(), schema))
-        count += table.num_rows
-        if count >= ROW_GROUP_ROWS:
-            yield pa.concat_tables(pending)
-            pending, count = [], 0
-    if pending:
-        yield pa.concat_tables(pending)
+        pending = pa.concat_tables([pending, _conforming(table.replace_schema_metadata(), schema)])
+        while pending.num_rows >= ROW_GROUP_ROWS:
+            yield pending.slice(0, ROW_GROUP_ROWS)
+            pending, full = pending.slice(ROW_GROUP_ROWS), True
+    if pending.num_rows or not full:
+        yield pending
 
 
 def _conforming(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from strongroom.analytics.parquet import modules
 from strongroom.analytics.parquet.decrypted import Chunk
 from strongroom.analytics.parquet.footer import DataKey, Tail
-from strongroom.analytics.parquet.thrift import I32, STRUCT, Field, Items, Struct, read_struct, write_struct
+from strongroom.analytics.parquet.thrift import I32, STRUCT, Field, Items, Struct, read_struct, struct_of, write_struct
 from strongroom.errors import FormatError, KeyReleaseError
 
+# Decoded are FileMetaData, its lists, RowGroup, its columns, ColumnChunk, ColumnMetaData; what is inside that is not.
+_DEPTH: Final = 5
 # FileMetaData
 _SCHEMA, _ROW_GROUPS, _KEY_VALUES, _COLUMN_ORDERS = 2, 4, 5, 7
 _ENCRYPTION: Final = (8, 9)
@@ -74,7 +76,7 @@ def decrypt_footer(tail: Tail, data_key: DataKey) -> Struct:
     plaintext, end = modules.open_module(cipher, memoryview(tail.raw), tail.footer_at, aad)
     if end != len(tail.raw) - 8:
         raise FormatError("bytes behind the footer", code="parquet.malformed")
-    return read_struct(plaintext)[0]
+    return read_struct(plaintext, depth=_DEPTH)[0]
 
 
 def open_footer(tail: Tail, data_key: DataKey) -> Footer:
@@ -100,7 +102,7 @@ def column_crypto(chunk: Struct) -> tuple[str, bytes] | None:
     """Dotted path and key metadata of a column with a key of its own; None for one under the footer's key."""
     if _CRYPTO not in chunk or _COLUMN_KEY not in chunk[_CRYPTO].value:
         return None
-    own: Struct = chunk[_CRYPTO].value[_COLUMN_KEY].value
+    own = struct_of(chunk[_CRYPTO].value[_COLUMN_KEY])
     return dotted(own[1].value), own[_KEY_METADATA].value
 
 
@@ -126,7 +128,7 @@ def _rewrapped_chunk(chunk: Struct, rewrap: Callable[[bytes], bytes]) -> Struct:
     if column_crypto(chunk) is None:
         return chunk
     crypto: Struct = chunk[_CRYPTO].value
-    own: Struct = crypto[_COLUMN_KEY].value
+    own = struct_of(crypto[_COLUMN_KEY])
     metadata = own[_KEY_METADATA]._replace(value=rewrap(own[_KEY_METADATA].value))
     moved = {**crypto, _COLUMN_KEY: crypto[_COLUMN_KEY]._replace(value={**own, _KEY_METADATA: metadata})}
     return {**chunk, _CRYPTO: chunk[_CRYPTO]._replace(value=moved)}
@@ -208,7 +210,7 @@ class _Opening:
             return metadata
         aad = modules.associated_data(self._tail.file_aad, modules.COLUMN_METADATA, row_group, column)
         plaintext, _ = modules.open_module(cipher, memoryview(chunk[_ENCRYPTED_METADATA].value), 0, aad)
-        return read_struct(plaintext)[0]
+        return read_struct(plaintext, depth=0)[0]
 
     def _plain(self, opened: list[list[Struct | None]]) -> Struct:
         schema, kept = _prune(self._metadata[_SCHEMA].value, {path.split(".")[0] for path in self._refused})

@@ -5,9 +5,9 @@ where they stand in the encrypted file, so that projection and row group pruning
 is decrypted. Nothing is written anywhere.
 """
 
-import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,8 @@ from strongroom.errors import FormatError, Tampered
 MAGIC: Final = b"PAR1"
 GAP: Final = 64 * 1024
 """Zeros before the footer: readers fetch the end of a file in one piece, and should not hit a column with it."""
+LEAST_BUFFER: Final = 4 * 1024 * 1024
+MAX_FREE: Final = 32
 _COMPRESSED_SIZE: Final = 3
 _CRC: Final = 4
 _NEXT_I32: Final = 0x15  # field header: id one higher than the last, type I32
@@ -84,9 +86,9 @@ class DecryptedFile:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        out = _buffer("plain", size)
-        self._fill(out, offset)
-        return bytes(out)
+        with _buffer(size) as out:
+            self._fill(out, offset)
+            return bytes(out)
 
     def _fill(self, out: memoryview, offset: int) -> None:
         end = offset + len(out)
@@ -108,28 +110,38 @@ class DecryptedFile:
                 yield chunk
 
     def _fill_chunk(self, out: memoryview, offset: int, chunk: Chunk) -> None:
-        encrypted = _buffer("encrypted", chunk.size)
-        if self._read_into(chunk.start, encrypted) != chunk.size:
-            raise FormatError("the file ends inside a column", code="parquet.module")
-        at = chunk.start - offset
-        if at >= 0 and at + chunk.size <= len(out):
-            decrypt_chunk(encrypted, self._file_aad, chunk, out[at : at + chunk.size])
-        else:
-            whole = _buffer("part", chunk.size)
-            decrypt_chunk(encrypted, self._file_aad, chunk, whole)
-            _place(out, offset, whole, chunk.start)
+        with _buffer(chunk.size) as encrypted:
+            if self._read_into(chunk.start, encrypted) != chunk.size:
+                raise FormatError("the file ends inside a column", code="parquet.module")
+            at = chunk.start - offset
+            if at >= 0 and at + chunk.size <= len(out):
+                decrypt_chunk(encrypted, self._file_aad, chunk, out[at : at + chunk.size])
+            else:
+                with _buffer(chunk.size) as whole:
+                    decrypt_chunk(encrypted, self._file_aad, chunk, whole)
+                    _place(out, offset, whole, chunk.start)
 
 
-_scratch = threading.local()
+_free: list[bytearray] = []
 
 
-def _buffer(name: str, size: int) -> memoryview:
-    """A buffer of this thread, used again and again: fresh memory costs more than decryption does."""
-    buffer = getattr(_scratch, name, None)
-    if buffer is None or len(buffer) < size:
-        buffer = bytearray(size)
-        setattr(_scratch, name, buffer)
-    return memoryview(buffer)[:size]
+@contextmanager
+def _buffer(size: int) -> Iterator[memoryview]:
+    """Memory that is used again and again, by whichever thread comes next: fresh memory costs more than decryption.
+
+    (Taking from a list and putting back are atomic in CPython.)
+    """
+    try:
+        buffer = _free.pop()
+    except IndexError:
+        buffer = bytearray()
+    if len(buffer) < size:
+        buffer = bytearray(max(size, LEAST_BUFFER))
+    try:
+        yield memoryview(buffer)[:size]
+    finally:
+        if len(_free) < MAX_FREE:
+            _free.append(buffer)
 
 
 def _clear(view: memoryview) -> None:

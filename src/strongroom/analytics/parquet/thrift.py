@@ -1,7 +1,8 @@
 """Thrift's compact protocol, the little of it that Parquet's metadata uses: structs, lists, integers, binary.
 
-A struct becomes a dictionary of field id to `Field`, in the order of the bytes, so that an unknown field survives a
-round trip. Maps and sets don't occur in Parquet's metadata and are refused.
+A struct becomes a dictionary of field id to `Field`, so that an unknown field survives a round trip. What is nested
+deeper than the caller looks stays as it is written (`Raw`): a footer has thousands of statistics that nobody asks for.
+Maps and sets don't occur in Parquet's metadata and are refused.
 
 Source: Apache Thrift, doc/specs/thrift-compact-protocol.md; Apache Parquet, parquet.thrift.
 """
@@ -24,7 +25,9 @@ STRUCT: Final = 12
 MAX_DEPTH: Final = 32
 MAX_VARINT_BYTES: Final = 10
 _LONG_LIST: Final = 15
-_DOUBLE_BYTES: Final = 8
+_INTEGERS: Final = frozenset({I16, I32, I64})
+_FIXED_SIZES: Final = {I8: 1, DOUBLE: 8}
+_SMALL: Final = [bytes([value]) for value in range(0x80)]
 
 
 class Field(NamedTuple):
@@ -32,7 +35,7 @@ class Field(NamedTuple):
 
     Args:
         kind: Thrift's compact type (TRUE and FALSE are a boolean's two types).
-        value: int, bool, bytes (BINARY and DOUBLE), `Items` or `Struct`.
+        value: int, bool, bytes (BINARY, DOUBLE, I8), `Items`, `Struct`, or `Raw` instead of the last two.
     """
 
     kind: int
@@ -51,15 +54,26 @@ class Items(NamedTuple):
     values: list[Any]
 
 
+class Raw(NamedTuple):
+    """A list or struct that was not decoded.
+
+    Args:
+        text: Its bytes.
+    """
+
+    text: bytes
+
+
 Struct = dict[int, Field]
 
 
-def read_struct(raw: bytes | memoryview, start: int = 0) -> tuple[Struct, int]:
+def read_struct(raw: bytes, start: int = 0, *, depth: int = MAX_DEPTH) -> tuple[Struct, int]:
     """Decode one struct.
 
     Args:
         raw: Bytes that hold it.
         start: Offset of its first byte.
+        depth: How many levels below it to decode (a list is one, a struct in it another); at most 32.
 
     Returns:
         The struct and the offset behind it.
@@ -68,9 +82,19 @@ def read_struct(raw: bytes | memoryview, start: int = 0) -> tuple[Struct, int]:
         FormatError: The bytes end early, nest deeper than 32, or hold a type Parquet doesn't use.
     """
     try:
-        return _struct(raw, start, 0)
+        return _struct(raw, start, min(depth, MAX_DEPTH), 0)
     except IndexError:
         raise FormatError("thrift: the bytes end inside a struct", code="thrift.truncated") from None
+
+
+def struct_of(field: Field) -> Struct:
+    """The struct that a field holds, decoded as a whole.
+
+    Raises:
+        FormatError: It is malformed.
+    """
+    value: Struct | Raw = field.value
+    return read_struct(value.text)[0] if isinstance(value, Raw) else value
 
 
 def write_struct(struct: Struct) -> bytes:
@@ -80,7 +104,7 @@ def write_struct(struct: Struct) -> bytes:
     return bytes(out)
 
 
-def read_varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
+def read_varint(raw: bytes, position: int) -> tuple[int, int]:
     """Decode an unsigned varint (at most 10 bytes).
 
     Returns:
@@ -90,6 +114,9 @@ def read_varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
         FormatError: Longer than 10 bytes.
         IndexError: The bytes end early.
     """
+    value = raw[position]
+    if value < 0x80:
+        return value, position + 1
     value = shift = 0
     for _ in range(MAX_VARINT_BYTES):
         byte = raw[position]
@@ -103,6 +130,8 @@ def read_varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
 
 def varint(value: int) -> bytes:
     """Encode an unsigned varint."""
+    if value < 0x80:
+        return _SMALL[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -116,51 +145,99 @@ def zigzag(value: int) -> bytes:
     return varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
-def _struct(raw: bytes | memoryview, position: int, depth: int) -> tuple[Struct, int]:
-    if depth > MAX_DEPTH:
-        raise FormatError(f"thrift: nested deeper than {MAX_DEPTH}", code="thrift.malformed")
+def _struct(raw: bytes, position: int, depth: int, level: int) -> tuple[Struct, int]:
+    _nested(level)
     fields: Struct = {}
     number = 0
     while header := raw[position]:
-        position += 1
+        number, position = _field_number(raw, position, header, number)
         kind = header & 0x0F
-        if header >> 4:
-            number += header >> 4
-        else:
-            encoded, position = read_varint(raw, position)
-            number = (encoded >> 1) ^ -(encoded & 1)
-        value, position = _value(raw, position, kind, depth)
+        value, position = _value(raw, position, kind, depth, level)
         fields[number] = Field(kind, value)
     return fields, position + 1
 
 
-def _value(raw: bytes | memoryview, position: int, kind: int, depth: int) -> tuple[Any, int]:  # noqa: PLR0911  # one return a type reads best
-    if kind in {I16, I32, I64}:
+def _field_number(raw: bytes, position: int, header: int, last: int) -> tuple[int, int]:
+    if header >> 4:
+        return last + (header >> 4), position + 1
+    encoded, position = read_varint(raw, position + 1)
+    return (encoded >> 1) ^ -(encoded & 1), position
+
+
+def _value(raw: bytes, position: int, kind: int, depth: int, level: int) -> tuple[Any, int]:
+    if kind in _INTEGERS:
         encoded, position = read_varint(raw, position)
         return (encoded >> 1) ^ -(encoded & 1), position
     if kind == BINARY:
         size, position = read_varint(raw, position)
         return _take(raw, position, size)
-    if kind == STRUCT:
-        return _struct(raw, position, depth + 1)
-    if kind == LIST:
-        return _items(raw, position, depth + 1)
+    if kind in {STRUCT, LIST}:
+        if depth <= level:
+            end = _skip(raw, position, kind, level + 1)
+            return Raw(raw[position:end]), end
+        return (_struct if kind == STRUCT else _items)(raw, position, depth, level + 1)
     if kind in {TRUE, FALSE}:
         return kind == TRUE, position
-    if kind == I8:
-        return raw[position], position + 1
-    if kind == DOUBLE:
-        return _take(raw, position, _DOUBLE_BYTES)
-    raise FormatError(f"thrift: type {kind} does not occur in Parquet", code="thrift.malformed")
+    return _take(raw, position, _fixed_size(kind))
 
 
-def _take(raw: bytes | memoryview, position: int, size: int) -> tuple[bytes, int]:
-    if size > len(raw) - position:
+def _fixed_size(kind: int) -> int:
+    if kind not in _FIXED_SIZES:
+        raise FormatError(f"thrift: type {kind} does not occur in Parquet", code="thrift.malformed")
+    return _FIXED_SIZES[kind]
+
+
+def _skip(raw: bytes, position: int, kind: int, level: int) -> int:
+    """The offset behind a value."""
+    if kind in _INTEGERS:
+        return read_varint(raw, position)[1]
+    if kind == BINARY:
+        size, position = read_varint(raw, position)
+        return _within(raw, position + size)
+    if kind in {STRUCT, LIST}:
+        return (_skip_struct if kind == STRUCT else _skip_list)(raw, position, level)
+    return position if kind in {TRUE, FALSE} else _within(raw, position + _fixed_size(kind))
+
+
+def _skip_struct(raw: bytes, position: int, level: int) -> int:
+    _nested(level)
+    while header := raw[position]:
+        _, position = _field_number(raw, position, header, 0)
+        kind = header & 0x0F
+        if kind in _INTEGERS:  # most are
+            while raw[position] >= 0x80:
+                position += 1
+            position += 1
+        else:
+            position = _skip(raw, position, kind, level + 1)
+    return position + 1
+
+
+def _skip_list(raw: bytes, position: int, level: int) -> int:
+    _nested(level)
+    kind, count, position = _list_header(raw, position)
+    for _ in range(count):
+        position = position + 1 if kind in {TRUE, FALSE} else _skip(raw, position, kind, level + 1)
+    return _within(raw, position)
+
+
+def _nested(level: int) -> None:
+    if level > MAX_DEPTH:
+        raise FormatError(f"thrift: nested deeper than {MAX_DEPTH}", code="thrift.malformed")
+
+
+def _within(raw: bytes, position: int) -> int:
+    if position > len(raw):
         raise IndexError
-    return bytes(raw[position : position + size]), position + size
+    return position
 
 
-def _items(raw: bytes | memoryview, position: int, depth: int) -> tuple[Items, int]:
+def _take(raw: bytes, position: int, size: int) -> tuple[bytes, int]:
+    end = _within(raw, position + size)
+    return raw[position:end], end
+
+
+def _list_header(raw: bytes, position: int) -> tuple[int, int, int]:
     header = raw[position]
     position += 1
     kind, count = header & 0x0F, header >> 4
@@ -168,12 +245,17 @@ def _items(raw: bytes | memoryview, position: int, depth: int) -> tuple[Items, i
         count, position = read_varint(raw, position)
     if count > len(raw) - position:  # every element takes at least one byte
         raise IndexError
+    return kind, count, position
+
+
+def _items(raw: bytes, position: int, depth: int, level: int) -> tuple[Items, int]:
+    kind, count, position = _list_header(raw, position)
     values: list[Any] = []
     for _ in range(count):
         if kind in {TRUE, FALSE}:
             value, position = raw[position] == TRUE, position + 1
         else:
-            value, position = _value(raw, position, kind, depth)
+            value, position = _value(raw, position, kind, depth, level)
         values.append(value)
     return Items(kind, values), position
 
@@ -194,7 +276,9 @@ def _put_struct(out: bytearray, struct: Struct) -> None:
 
 
 def _put_value(out: bytearray, kind: int, value: Any) -> None:
-    if kind in {I16, I32, I64}:
+    if isinstance(value, Raw):
+        out += value.text
+    elif kind in _INTEGERS:
         out += zigzag(value)
     elif kind == BINARY:
         out += varint(len(value))
@@ -203,9 +287,7 @@ def _put_value(out: bytearray, kind: int, value: Any) -> None:
         _put_struct(out, value)
     elif kind == LIST:
         _put_items(out, value)
-    elif kind == I8:
-        out.append(value)
-    elif kind == DOUBLE:
+    elif kind in _FIXED_SIZES:
         out += value
 
 
