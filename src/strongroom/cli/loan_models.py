@@ -5,12 +5,13 @@ server too.
 """
 
 import io
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from strongroom.errors import ConfigurationError, FormatError, UnavailableError
-from strongroom.loan.catalog import read_catalog
-from strongroom.loan.storage import Storage
 from strongroom.serving.models.storage import ModelStorage
+
+if TYPE_CHECKING:
+    from strongroom.loan.storage import Storage
 
 FOLDER: Final = "models"
 CATALOG: Final = "catalog.json"
@@ -74,8 +75,10 @@ class LoanCatalogs:
 
     def _champion(self, model: str) -> tuple[int, str, str] | None:
         """Number, file and digest of the version the catalog names."""
+        from strongroom.loan.catalog import read_catalog  # brings XGBoost and Arrow: only where there is a catalog
+
         try:
-            catalog = read_catalog(cast(Storage, self._inner), model)  # opens only
+            catalog = read_catalog(cast("Storage", self._inner), model)  # opens only
             version = catalog.find()
         except ConfigurationError:
             return None
