@@ -165,6 +165,13 @@ def test_refuses_a_device(tmp_path: Path) -> None:
     assert refusal.value.code == "file.not_regular"
 
 
+def test_a_pipe_in_the_place_of_a_file_does_not_hold_the_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(ConfigurationError) as refusal:
+        open_sealed(tmp_path / "f", KEY)
+    assert refusal.value.code == "file.not_regular"
+
+
 def test_pending_write_flag_of_version_2_does_not_stop_a_reader(testdata: Path, tmp_path: Path) -> None:
     raw = bytearray((testdata / "gramine" / "v2" / "size_100000.pf").read_bytes())
     raw[58] |= 1

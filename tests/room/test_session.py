@@ -183,6 +183,50 @@ def test_refuses_to_replace_when_told_so(authorized: "World") -> None:
             room.create("out/a", overwrite=False)
 
 
+@pytest.mark.parametrize("link", ["out", "out/deep"])
+def test_a_link_the_host_planted_leads_no_file_out_of_the_storage(
+    authorized: "World", tmp_path: Path, link: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "result.txt").write_text("not of the storage")
+    planted = authorized.storage / link
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    planted.symlink_to(elsewhere)
+    with authorized.enter() as room:
+        for path in (f"{link}/result.txt", f"{link}/new/result.txt"):
+            with pytest.raises(ConfigurationError) as refusal:
+                room.create(path)
+            assert refusal.value.code == "room.link"
+    assert [file.name for file in elsewhere.iterdir()] == ["result.txt"]
+    assert (elsewhere / "result.txt").read_text() == "not of the storage"
+
+
+def test_a_link_within_the_storage_is_the_hosts_business(authorized: "World") -> None:
+    (authorized.storage / "disk2").mkdir(parents=True)
+    (authorized.storage / "out").symlink_to("disk2")
+    with authorized.enter() as room:
+        room.create("out/a").close()
+    assert (authorized.storage / "disk2" / "a").is_file()
+
+
+def test_a_loop_of_links_is_an_error_of_ours(authorized: "World") -> None:
+    authorized.storage.mkdir(parents=True, exist_ok=True)
+    (authorized.storage / "out").symlink_to("out")
+    with authorized.enter() as room, pytest.raises(StrongroomError):
+        room.create("out/a")
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error_of_ours(authorized: "World") -> None:
+    authorized.storage.mkdir(parents=True, exist_ok=True)
+    (authorized.storage / "out").write_text("no folder")
+    with authorized.enter() as room:
+        for path in ("out/a", "out/deep/a"):
+            with pytest.raises(ConfigurationError) as refusal:
+                room.create(path)
+            assert refusal.value.code == "file.not_folder"
+
+
 def test_a_closed_room_has_no_keys(authorized: "World") -> None:
     room = authorized.enter()
     held = room._keys["data"]

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from strongroom.errors import ConfigurationError, MissingFile, StrongroomError, UnavailableError, WouldOverwrite
 
@@ -56,4 +57,24 @@ def file_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise  # a MissingFile is an OSError too
     except OSError as error:
         ours: StrongroomError = file_error(error, path)
+        raise ours from None
+
+
+def make_folders(folder: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and those above it, where they are not there yet.
+
+    Args:
+        folder: The folder.
+        mode: Its mode, before the umask.
+
+    Raises:
+        ConfigurationError: Something else is in its place (``file.not_folder``), or it is not permitted.
+        UnavailableError: The disk is full or fails.
+    """
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigurationError(f"a file stands where a folder must be: {folder}", code="file.not_folder") from None
+    except OSError as error:
+        ours: StrongroomError = file_error(error, folder)
         raise ours from None

@@ -1,5 +1,6 @@
 """The room: keys in memory, sealed files opened and created with them, wiped at the end."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -9,6 +10,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.formats.kbs import ResourcePath
 from strongroom.platforms import Platform
 from strongroom.room.client import BrokerAddress, BrokerClient
+from strongroom.room.file_errors import make_folders
 from strongroom.room.files import create_sealed, open_sealed
 from strongroom.workload.definition import Workload
 
@@ -82,7 +84,9 @@ class Room:
             durable: Wait until the file is on the disk.
 
         Raises:
-            ConfigurationError: No writable mount holds the path.
+            ConfigurationError: No writable mount holds the path, or a link leads out of the storage folder
+                (``room.link``).
+            UnavailableError: The disk is full or fails.
             WouldOverwrite: The file exists.
         """
         mounted = _relative(path)
@@ -94,7 +98,8 @@ class Room:
                 hint='give it mode = "read-write" in the workload file and authorize it again',
             )
         target = self._storage / mounted
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_link_out(target.parent, self._storage)
+        make_folders(target.parent)
         key = self.key(mount.key)
         return create_sealed(target, key, sealed_path=mounted, overwrite=overwrite, durable=durable)
 
@@ -143,6 +148,21 @@ def enter_room(platform: Platform, broker: BrokerAddress, workload: Workload, st
         session = client.attest(platform, workload=workload.name)
         keys = {alias: session.fetch(ResourcePath.parse(path)) for alias, path in workload.keys.items()}
     return Room(workload, Identity(workload.name, platform.name, platform.simulated), keys, storage)
+
+
+def _refuse_link_out(folder: Path, storage: Path) -> None:
+    """Where the host serves the storage, a link it puts there would be followed here, and files of ours replaced.
+
+    A host that exchanges a folder for a link between this look and the writing is not stopped by it.
+
+    Raises:
+        ConfigurationError: A link leads out (``room.link``).
+    """
+    inside, outside = (os.path.realpath(path) for path in (storage, folder))  # Path.resolve fails on a loop of links
+    if not Path(outside).is_relative_to(inside):
+        raise ConfigurationError(
+            f"a link leads out of the storage folder: {folder}", code="room.link", hint="mount it there instead"
+        )
 
 
 def _relative(path: str) -> str:

@@ -28,7 +28,8 @@ class StoredNodes:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         with file_errors(path):
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without O_NONBLOCK a pipe that the host puts here would hold the reader for ever.
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             status = os.fstat(self.fd)
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError
