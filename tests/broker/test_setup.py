@@ -1,5 +1,6 @@
 """A new broker: files, modes, certificates, settings."""
 
+import errno
 import os
 import ssl
 import stat
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -16,7 +18,8 @@ from strongroom.broker.folder import BrokerFolder, write_new
 from strongroom.broker.renewal import renew_certificate
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.setup import SimulatedTrust, create_broker
-from strongroom.errors import ConfigurationError, FormatError, WouldOverwrite
+from strongroom.broker.store import Store
+from strongroom.errors import ConfigurationError, FormatError, UnavailableError, WouldOverwrite
 
 if TYPE_CHECKING:
     from tests.broker.conftest import Broker
@@ -76,6 +79,47 @@ class TestFolder:
         (tmp_path / "file").write_text("x")
         with pytest.raises(WouldOverwrite):
             create_broker(tmp_path / "file", now=NOW)
+
+    @pytest.mark.parametrize("written", [0, 1, 5, 9])
+    def test_a_full_disk_leaves_an_empty_folder_and_the_next_try_succeeds(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+    ) -> None:
+        calls = iter(range(written))
+
+        def fsync(descriptor: int) -> None:
+            if next(calls, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            with pytest.raises(UnavailableError, match="No space left"):
+                create_broker(tmp_path / "broker", now=NOW)
+        assert list((tmp_path / "broker").iterdir()) == []
+        create_broker(tmp_path / "broker", now=NOW)
+
+    def test_a_database_that_can_not_be_made_leaves_an_empty_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def create(path: Path, *_: object) -> None:
+            path.touch()
+            raise sa.exc.OperationalError("CREATE", {}, Exception("disk full"))
+
+        monkeypatch.setattr(Store, "create", create)
+        with pytest.raises(UnavailableError) as refusal:
+            create_broker(tmp_path / "broker", now=NOW)
+        assert refusal.value.code == "broker.folder"
+        assert list((tmp_path / "broker").iterdir()) == []
+
+    def test_a_file_that_can_not_be_written_whole_is_not_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fsync(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space left"):
+            write_new(tmp_path / "key", b"x" * 16)
+        assert not (tmp_path / "key").exists()
 
     def test_takes_an_empty_folder_and_makes_it_private(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir(mode=0o755)

@@ -74,6 +74,15 @@ class TestStore:
             with pytest.raises(VerificationError):
                 store.open_row(table, row, wrapped)
 
+    def test_row_of_another_broker_with_the_same_root_key_does_not_open(self, store: Store, tmp_path: Path) -> None:
+        wrapped = store.seal_row("keys", {"path": "a/b/c", "version": 1}, b"secret")
+        other = Store.create(tmp_path / "other.db", ROOT, "1" * 32)
+        try:
+            with pytest.raises(VerificationError):
+                other.open_row("keys", {"path": "a/b/c", "version": 1}, wrapped)
+        finally:
+            other.close()
+
     def test_error_of_the_database_tells_no_values(self, store: Store) -> None:
         def fail() -> None:
             with store.writing() as connection:

@@ -93,15 +93,20 @@ def write_new(path: Path, content: bytes, mode: int = PRIVATE_FILE_MODE) -> None
 
     Raises:
         WouldOverwrite: Something is there already.
+        OSError: It can't be written; nothing is left.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     except FileExistsError:
         raise WouldOverwrite(f"there is already a file: {path}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)  # a full disk must not leave half a key that stands in the way of a whole one
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

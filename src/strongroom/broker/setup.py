@@ -3,13 +3,16 @@
 import ipaddress
 import json
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from joserfc.jwk import ECKey
+from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.attestation.roots import TrustRoot
 from strongroom.broker.audit import Entry, StoredAuditLog
@@ -18,7 +21,7 @@ from strongroom.broker.collateral import collateral_name, install_collateral
 from strongroom.broker.folder import PUBLIC_FILE_MODE, BrokerFolder, make_private_folder, write_new
 from strongroom.broker.owner import OwnerKey
 from strongroom.broker.store import Store, settings
-from strongroom.errors import ConfigurationError, WouldOverwrite
+from strongroom.errors import ConfigurationError, UnavailableError, WouldOverwrite
 from strongroom.keys.root import FileRootKey
 
 LOOPBACK: Final = "127.0.0.1"
@@ -66,6 +69,7 @@ def create_broker(
         WouldOverwrite: There is something in the folder.
         ConfigurationError: A host or address is not one, or the simulated platform's root is not a root.
         FormatError: The simulated platform's collateral is not collateral.
+        UnavailableError: The disk is full or fails; nothing is left in the folder.
     """
     files = BrokerFolder(folder)
     if not _is_address(listen):
@@ -75,13 +79,36 @@ def create_broker(
         collateral_name(simulated.collateral)
     authority = make_authority("Strongroom broker CA", now)
     server = issue_server(authority, (*hosts, *LOOPBACK_HOSTS), now)
-    _make_folders(files)
-    broker_id = secrets.token_hex(16)
-    _write_identity(files, authority, server)
-    _write_settings(files, {"broker_id": broker_id, "host": listen, "port": port}, simulated)
-    _write_clients(files, broker_id, _url(hosts[0] if hosts else "localhost", port), authority.certificate)
-    _make_database(files, broker_id, now)
+    url = _url(hosts[0] if hosts else "localhost", port)
+    with _whole_or_nothing(files):
+        broker_id = secrets.token_hex(16)
+        _write_identity(files, authority, server)
+        _write_settings(files, {"broker_id": broker_id, "host": listen, "port": port}, simulated)
+        _write_clients(files, broker_id, url, authority.certificate)
+        _make_database(files, broker_id, now)
     return files
+
+
+@contextmanager
+def _whole_or_nothing(files: BrokerFolder) -> Iterator[None]:
+    """A folder for the block to fill; empty again if the block fails, so that it can be tried again.
+
+    Raises:
+        UnavailableError: The disk is full or fails.
+    """
+    _make_folders(files)
+    try:
+        yield
+    except BaseException as error:
+        for path in files.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        if isinstance(error, OSError | SQLAlchemyError):
+            reason = error.strerror if isinstance(error, OSError) else "the database can't be made"
+            raise UnavailableError(f"cannot write {files.root}: {reason}", code="broker.folder") from None
+        raise
 
 
 def _make_folders(files: BrokerFolder) -> None:

@@ -60,17 +60,18 @@ class FileRootKey:
             ConfigurationError: Absent, a link, readable by others, or not 32 bytes.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:  # noqa: PTH123 -- of a descriptor
+                mode = os.fstat(file.fileno()).st_mode
+                key = file.read(WRAPPING_KEY_SIZE + 1)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot read the root key {path}: {error.strerror}", code="root_key.unreadable"
             ) from None
-        with os.fdopen(descriptor, "rb") as file:
-            if os.fstat(descriptor).st_mode & _OTHERS:
-                raise ConfigurationError(
-                    f"others may read the root key {path}", code="root_key.mode", hint=f"chmod 600 {path}"
-                )
-            return cls(file.read(WRAPPING_KEY_SIZE + 1))
+        if mode & _OTHERS:
+            raise ConfigurationError(
+                f"others may read the root key {path}", code="root_key.mode", hint=f"chmod 600 {path}"
+            )
+        return cls(key)
 
     def wrap(self, secret: bytes, aad: bytes) -> bytes:
         """Encrypt a secret, bound to `aad`, under a fresh random nonce."""
