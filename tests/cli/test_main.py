@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,15 @@ def test_a_fault_shows_no_traceback_and_ends_with_1() -> None:
     assert done.stderr.startswith("error: a fault in Strongroom: ZeroDivisionError [bug]")
     assert "Traceback" not in done.stderr
     assert "secret text" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["workload", "init", "--help"]])
+def test_a_full_disk_under_stdout_is_no_fault_of_ours(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "strongroom", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 5
+    assert done.stderr == "error: standard output or input: No space left on device [file.io]\n"
 
 
 def test_no_arguments_show_the_help() -> None:

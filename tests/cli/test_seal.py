@@ -360,3 +360,37 @@ main()
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False, timeout=60)
     assert done.returncode == 143
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "sealed"]
+
+
+def test_refuses_a_folder_that_can_not_be_read_whole(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is passed over in silence would be missing in the cloud, or left in the clear."""
+    (tmp_path / "plain" / "closed").mkdir(parents=True)
+    (tmp_path / "plain" / "a").write_bytes(b"1")
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = run("seal", "plain", "sealed")
+    assert (done.status, "plain/closed [file.permission]" in done.err) == (2, True)
+    assert not (tmp_path / "sealed").exists()
+
+
+def test_says_that_a_folder_holds_no_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plain" / "deep").mkdir(parents=True)
+    done = run("seal", "plain", "sealed")
+    assert (done.status, "[input.empty]" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["seal", "open"])
+def test_a_name_the_system_refuses_is_no_fault_of_ours(run: Run, verb: str) -> None:
+    done = run(verb, "x" * 300, "out")
+    assert (done.status, "[file.path]" in done.err) == (2, True)
+
+
+def test_a_file_in_the_place_of_the_output_folder(run: Run) -> None:
+    done = run("seal", "loans.csv", "key/loans.csv")
+    assert (done.status, "[file.not_folder]" in done.err) == (2, True)

@@ -84,11 +84,10 @@ def seal(
 
 
 def _seal_one(job: Job, key: bytes, name: str, force: bool, advance: Callable[[int], None], stream: Any | None) -> None:
-    from strongroom.room.file_errors import file_errors
+    from strongroom.room.file_errors import file_errors, make_folders
     from strongroom.room.files import create_sealed
 
-    with file_errors(job.target.parent):
-        job.target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(job.target.parent)
     with file_errors(job.source):
         source = nullcontext(stream) if stream is not None else job.source.open("rb", buffering=0)
     buffer = memoryview(bytearray(CHUNK))
@@ -161,7 +160,7 @@ def _open_one(
     *,
     to_stdout: bool,
 ) -> None:
-    from strongroom.room.file_errors import file_errors
+    from strongroom.room.file_errors import make_folders
     from strongroom.room.files import open_sealed
     from strongroom.room.new_file import NewFile
 
@@ -169,8 +168,7 @@ def _open_one(
         if to_stdout:
             _to_stdout(reader, force, advance)
             return
-        with file_errors(job.target.parent):
-            job.target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(job.target.parent, mode=0o700)
         with NewFile(job.target, overwrite=force) as out:
             _copy(reader, out.write_at, advance)
     say(f"opened {job.target}: {reader.size} bytes")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from strongroom.errors import ConfigurationError, WouldOverwrite
+from strongroom.errors import ConfigurationError, StrongroomError, WouldOverwrite
 from strongroom.outcome import one_line
 
 
@@ -49,14 +50,23 @@ def plan(source: str, target: str, *, force: bool) -> list[Job]:
         The jobs in the order of their names.
 
     Raises:
-        ConfigurationError: If the source is absent, or an output is also an input.
+        ConfigurationError: If the source is absent, holds no file or can't be read whole, or an output is an input.
         WouldOverwrite: If an output exists and may not be replaced.
     """
+    from strongroom.room.file_errors import file_errors
+
+    with file_errors(source):
+        return _plan(source, target, force=force)
+
+
+def _plan(source: str, target: str, *, force: bool) -> list[Job]:
     root = Path(source)
     if root.is_dir():
         if Path(target).resolve().is_relative_to(root.resolve()):
             raise ConfigurationError(f"the output {target} lies inside the input {source}", code="output.is_input")
         found = [(path, path.relative_to(root).as_posix()) for path in _regular_files(root)]
+        if not found:
+            raise ConfigurationError(f"no regular file below {source}", code="input.empty")
         jobs = [Job(path, Path(target) / below, below, path.stat().st_size) for path, below in found]
     elif root.exists():
         jobs = [Job(root, Path(target), "", root.stat().st_size)]
@@ -76,7 +86,7 @@ def _check_outputs(jobs: list[Job], *, force: bool) -> None:
 
 
 def _regular_files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse_unreadable):
         folders.sort()
         for path in (Path(folder) / name for name in sorted(folders + names)):
             if path.is_symlink():
@@ -85,6 +95,14 @@ def _regular_files(root: Path) -> Iterator[Path]:
                 yield path
             elif not path.is_dir():
                 say(f"skipped, not a regular file: {path}")
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    # os.walk would pass over the folder in silence, and its files would be missing without a word.
+    from strongroom.room.file_errors import file_error
+
+    unreadable: StrongroomError = file_error(error, str(error.filename))
+    raise unreadable
 
 
 @contextmanager
