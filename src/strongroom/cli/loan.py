@@ -211,8 +211,13 @@ def predict(
     """Score the rows of a loan file."""
     from strongroom.loan import jobs
 
+    options: dict[str, Any] = {"version": version, "threshold": threshold}
     with loan_room() as room:
-        predictions = jobs.predict(room, source, model, out, version=version, threshold=threshold, reasons=reasons)
+        if reasons:
+            with progress("reasons") as advance:
+                predictions = jobs.predict_with_reasons(room, source, model, out, **options, progress=advance)
+        else:
+            predictions = jobs.predict(room, source, model, out, **options)
     defaults = int(predictions.labels.sum())
     data({"rows": len(predictions.probabilities), "called_default": defaults, "out": out}, as_json)
 

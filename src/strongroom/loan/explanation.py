@@ -6,7 +6,7 @@ Source: Lundberg et al., "From local explanations to global understanding with e
 Machine Intelligence 2 (2020).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -20,7 +20,7 @@ from strongroom.loan.features import RATIO
 from strongroom.loan.prediction import Predictions
 
 REASONS: Final = 4
-CHUNK_ROWS: Final = 20_000
+CHUNK_ROWS: Final = 2_000
 
 # What an adverse-action notice can say, by column.
 STATEMENTS: Final = {
@@ -82,7 +82,7 @@ def contributions(bundle: Bundle, book: LoanBook) -> Contributions:
 
     Args:
         bundle: The model.
-        book: Rows; costs about as much as a thousand predictions each.
+        book: Rows; each costs as much as some hundred predictions.
     """
     features = bundle.preprocessor.transform(book)
     data = xgb.DMatrix(features, feature_names=list(bundle.preprocessor.names))
@@ -95,19 +95,24 @@ def contributions(bundle: Bundle, book: LoanBook) -> Contributions:
     return Contributions(columns, values, float(raw[0, -1]))
 
 
-def explain(bundle: Bundle, book: LoanBook, count: int = REASONS) -> Iterator[tuple[Reason, ...]]:
+def explain(
+    bundle: Bundle, book: LoanBook, count: int = REASONS, *, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[Reason, ...]]:
     """The reasons of every row, in order.
 
     Args:
         bundle: The model.
         book: Rows.
         count: Reasons a row at most.
+        progress: Called with rows done and rows in all, every 2,000 rows.
     """
     for start in range(0, len(book), CHUNK_ROWS):
         part = book.between(start, start + CHUNK_ROWS)
         found = contributions(bundle, part)
         for row in range(len(part)):
             yield found.reasons(row, count)
+        if progress:
+            progress(start + len(part), len(book))
 
 
 def write_reasons(predictions: Predictions, reasons: Iterator[tuple[Reason, ...]], sink: BinaryIO) -> None:

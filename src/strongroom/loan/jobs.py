@@ -157,7 +157,6 @@ def predict(
     *,
     version: int | None = None,
     threshold: float = DEFAULT_THRESHOLD,
-    reasons: bool = False,
 ) -> Predictions:
     """Score the rows of a CSV file and write the predictions.
 
@@ -168,7 +167,6 @@ def predict(
         out: Path of the predictions.
         version: Version number; None: the champion.
         threshold: A probability above it is called a default.
-        reasons: Add the four inputs that raise each row's risk most.
 
     Raises:
         ConfigurationError: Unknown model or version, or the threshold is no probability.
@@ -178,15 +176,51 @@ def predict(
     """
     check_threshold(threshold)
     bundle = catalog.load_model(storage, model, version)
-    with storage.open(source) as file:
-        book = read_csv(file, labelled=False)
+    predictions = Predictions(predict_book(bundle, _applicants(storage, source)), threshold)
+    with storage.create(out) as sink:
+        write_predictions(predictions, sink)
+    return predictions
+
+
+def predict_with_reasons(
+    storage: Storage,
+    source: str,
+    model: str = "loan",
+    out: str = "predictions/loan.csv",
+    *,
+    version: int | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    progress: Progress | None = None,
+) -> Predictions:
+    """`predict`, with the four inputs that raise each row's risk most; takes about 2 ms a row.
+
+    Args:
+        storage: Where to read and write.
+        source: Path of the CSV file; a ``loan_status`` column is ignored.
+        model: Model name.
+        out: Path of the predictions.
+        version: Version number; None: the champion.
+        threshold: A probability above it is called a default.
+        progress: Called with rows done and rows in all.
+
+    Raises:
+        ConfigurationError: Unknown model or version, or the threshold is no probability.
+        FormatError: Model or rows are malformed.
+        LoanRowsError: Rows are wrong; lists them.
+        FileNotFoundError: There is no such file.
+    """
+    check_threshold(threshold)
+    bundle = catalog.load_model(storage, model, version)
+    book = _applicants(storage, source)
     predictions = Predictions(predict_book(bundle, book), threshold)
     with storage.create(out) as sink:
-        if reasons:
-            write_reasons(predictions, explain(bundle, book), sink)
-        else:
-            write_predictions(predictions, sink)
+        write_reasons(predictions, explain(bundle, book, progress=progress), sink)
     return predictions
+
+
+def _applicants(storage: Storage, source: str) -> LoanBook:
+    with storage.open(source) as file:
+        return read_csv(file, labelled=False)
 
 
 def drift(
@@ -223,4 +257,13 @@ def read_results(storage: Storage, path: str) -> Results:
         return Results.parse(source.read(Results.MAX_BYTES + 1))
 
 
-__all__ = ["ProcessSettings", "drift", "evaluate", "predict", "process", "read_results", "train"]
+__all__ = [
+    "ProcessSettings",
+    "drift",
+    "evaluate",
+    "predict",
+    "predict_with_reasons",
+    "process",
+    "read_results",
+    "train",
+]
