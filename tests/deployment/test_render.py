@@ -1,6 +1,8 @@
 """What is rendered: the same as Kustomize builds, quoted, restricted, and derived from the workloads."""
 
 import copy
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,19 @@ def test_kustomize_builds_the_same_objects(
     assert built.returncode == 0, built.stderr
     ours = render(site, overlay, [component] if component else [])
     assert by_place(list(yaml.safe_load_all(built.stdout))) == by_place(ours)
+
+
+def test_the_example_in_the_repository_is_what_is_rendered(site: Site) -> None:
+    """To renew it: pytest tests/deployment -k example with STRONGROOM_RENEW=1."""
+    folder = Path(__file__).resolve().parents[2] / "deploy" / "kustomize"
+    files = kustomize_tree(site)
+    if os.environ.get("STRONGROOM_RENEW"):
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.yaml")}
+    assert found == files
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
