@@ -40,6 +40,17 @@ assert not loaded, loaded
     assert result.returncode == 0, result.stderr
 
 
+def test_the_owners_commands_load_no_part_of_the_server() -> None:
+    program = """
+import sys
+import strongroom.broker.client
+loaded = [name for name in ("sqlalchemy", "fastapi", "uvicorn", "dcap_qvl") if name in sys.modules]
+assert not loaded, loaded
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_noun_in_the_table_can_be_imported() -> None:
     import importlib
 

@@ -10,16 +10,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.broker.audit import (
-    MAX_PAGE,
-    NO_RECORD,
-    Entry,
-    Record,
-    StoredAuditLog,
-    leaf_hash,
-    verified,
-    verify_records,
-)
+from strongroom.broker.audit import Entry, StoredAuditLog
+from strongroom.broker.records import MAX_PAGE, NO_RECORD, Record, leaf_hash, verified, verify_records
 from strongroom.broker.store import audit as audit_table
 from strongroom.errors import Finding, FormatError, UnavailableError, VerificationError
 

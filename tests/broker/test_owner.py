@@ -10,7 +10,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey
 
 from strongroom.broker.client import OwnerClient
-from strongroom.broker.owner import ALGORITHM, TYPE, OwnerGate, OwnerKey, SignedRequest
+from strongroom.broker.owner import ALGORITHM, TYPE, OwnerKey, SignedRequest
+from strongroom.broker.owner_gate import OwnerGate
 from strongroom.errors import (
     ConfigurationError,
     FormatError,

@@ -215,7 +215,10 @@ def test_acknowledged_keys_and_grants_survive_kill_9(start: StartService, grant:
 
         thread = threading.Thread(target=work)
         thread.start()
-        time.sleep(0.3 + 0.13 * attempt)
+        deadline = time.monotonic() + 60
+        while len(acknowledged) <= 3 * attempt + 2 and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.03 * attempt)  # another moment of its work each time
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(30)
         thread.join(60)
@@ -226,8 +229,8 @@ def test_acknowledged_keys_and_grants_survive_kill_9(start: StartService, grant:
         assert {known.name for known in owner.list_grants()} >= granted
         for path, value in acknowledged.items():
             assert owner.export_key(ResourcePath.parse(path)) == value
-    from strongroom.broker.audit import verified
     from strongroom.broker.parts import stored_log
+    from strongroom.broker.records import verified
 
     service.stop()
     with stored_log(service.folder.root) as log:

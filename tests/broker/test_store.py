@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation.policy import ANY, AcceptedAdvisory, AppraisalPolicy, EnclaveIdentity
-from strongroom.broker import grants as grants_module
+from strongroom.broker import grant_store
 from strongroom.broker.grants import Grant
 from strongroom.broker.keyring import UnknownKey
 from strongroom.broker.store import Store
@@ -96,7 +96,8 @@ class TestStore:
     def test_writers_take_turns(self, store: Store) -> None:
         import threading
 
-        from strongroom.broker.audit import Entry, StoredAuditLog, verify_records
+        from strongroom.broker.audit import Entry, StoredAuditLog
+        from strongroom.broker.records import verify_records
 
         log = StoredAuditLog(store)
         threads = [
@@ -211,7 +212,7 @@ class TestGrants:
         assert broker.parts.grants.all() == []
 
     def test_refuses_too_many(self, broker: "Broker", monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grants_module, "MAX_GRANTS", 2)
+        monkeypatch.setattr(grant_store, "MAX_GRANTS", 2)
         broker.add_grant("a")
         broker.add_grant("b")
         broker.add_grant("b")  # replacing is not adding

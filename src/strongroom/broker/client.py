@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from strongroom.broker.audit import MAX_PAGE, Record
 from strongroom.broker.grants import GRANT_NAME, Grant
 from strongroom.broker.owner import OwnerKey, SignedRequest
+from strongroom.broker.records import MAX_PAGE, Record
 from strongroom.errors import (
     ConfigurationError,
     FormatError,

@@ -9,13 +9,14 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from strongroom.broker.audit import MAX_PAGE, Entry
+from strongroom.broker.audit import Entry
 from strongroom.broker.grants import Grant
 from strongroom.broker.http import bearer_token, client_address, read_body, target
 from strongroom.broker.logs import log
 from strongroom.broker.owner import SignedRequest
 from strongroom.broker.parts import Parts
 from strongroom.broker.problems import ADMIN, Refusal, to_owner
+from strongroom.broker.records import MAX_PAGE
 from strongroom.errors import FormatError, StrongroomError, VerificationError
 from strongroom.formats.canonical import parse_json_object
 from strongroom.formats.kbs import ResourcePath, TeePublicKey, b64_decode

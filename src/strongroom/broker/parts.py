@@ -12,10 +12,10 @@ from joserfc.jwk import ECKey
 
 from strongroom.broker.audit import AuditLog, StoredAuditLog
 from strongroom.broker.folder import BrokerFolder
-from strongroom.broker.grants import Grants
+from strongroom.broker.grant_store import Grants
 from strongroom.broker.keyring import Keyring
 from strongroom.broker.limits import Gate, RateLimit
-from strongroom.broker.owner import OwnerGate
+from strongroom.broker.owner_gate import OwnerGate
 from strongroom.broker.provisioning import ProvisioningDesk
 from strongroom.broker.release import Limits, ReleaseDesk
 from strongroom.broker.sessions import Attestations, Sessions

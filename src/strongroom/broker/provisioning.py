@@ -14,7 +14,8 @@ from typing import Final
 
 from strongroom.attestation.claims import Claims
 from strongroom.broker.audit import AuditLog, Entry
-from strongroom.broker.grants import GRANT_NAME, Grant, Grants, match_grants
+from strongroom.broker.grant_store import Grants
+from strongroom.broker.grants import GRANT_NAME, Grant, match_grants
 from strongroom.broker.keyring import Keyring, UnknownKey
 from strongroom.broker.limits import Gate
 from strongroom.broker.release import collateral_digest, who

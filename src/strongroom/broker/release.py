@@ -11,7 +11,8 @@ from typing import Final
 from strongroom.attestation.binding import check_report_data
 from strongroom.attestation.claims import Claims
 from strongroom.broker.audit import AuditLog, Entry
-from strongroom.broker.grants import Grant, Grants, Match, match_grants
+from strongroom.broker.grant_store import Grants
+from strongroom.broker.grants import Grant, Match, match_grants
 from strongroom.broker.keyring import Keyring, UnknownKey
 from strongroom.broker.limits import Gate
 from strongroom.broker.problems import ATTESTATION, POLICY, Refusal

@@ -15,7 +15,10 @@ from strongroom.errors import ConfigurationError
 from strongroom.outcome import one_line
 
 if TYPE_CHECKING:
-    from strongroom.broker.audit import Record
+    from contextlib import AbstractContextManager
+
+    from strongroom.broker.audit import StoredAuditLog
+    from strongroom.broker.records import Record
 
 FOLLOW_S: Final = 1.0
 
@@ -171,11 +174,10 @@ def log(
 
 
 def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Iterator[Record]":
-    from strongroom.broker.audit import NO_RECORD, verified
-    from strongroom.broker.parts import stored_log
+    from strongroom.broker.records import NO_RECORD, verified
 
     seq, head = 0, NO_RECORD
-    with stored_log(folder) if folder is not None else owner_client(owner) as log:
+    with owner_client(owner) if folder is None else _stored_log(folder) as log:
         while True:
             for record in verified(log.read, after=seq, head=head):
                 seq, head = record.seq, record.leaf_hash
@@ -183,6 +185,12 @@ def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Itera
             if not follow:
                 return
             time.sleep(FOLLOW_S)
+
+
+def _stored_log(folder: Path) -> "AbstractContextManager[StoredAuditLog]":
+    from strongroom.broker.parts import stored_log  # with the whole broker: not where the broker is asked
+
+    return stored_log(folder)
 
 
 def _line(record: dict[str, Any]) -> str:
