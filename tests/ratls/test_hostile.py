@@ -81,8 +81,9 @@ def test_a_handshake_with_changed_bytes_never_ends_well(flipped: int, position: 
     except VerificationError as refusal:
         assert refusal.code in {"tls.handshake", "tls.server_certificate"}
         return
-    # A flipped record length only leaves the receiver waiting for more.
-    assert not ended or flipped > 2
+    # A flipped record length only leaves the receiver waiting for more; a record's version is not authenticated and not
+    # used. Whatever ends well has ended with the certificate that was sent.
+    assert not ended or flipped > 2 or server.peer_certificate == SERVER.der
 
 
 def test_a_handshake_longer_than_any_honest_one_is_cut() -> None:

@@ -65,7 +65,7 @@ def demo(
 def _owner_files(stage: "Stage", data: Path | None) -> tuple[Path, Path]:
     stage.title("The owner's files, on the owner's trusted machine")
     owner = stage.out / "owner"
-    owner.mkdir()
+    owner.mkdir(mode=0o700)  # the only plaintext of the demonstration
     book = owner / "loans.csv"
     if data is None:
         stage.run("loan", "sample", "--rows", str(SAMPLE_ROWS), "--out", str(book))

@@ -78,7 +78,8 @@ class Stage:
             Its standard output.
 
         Raises:
-            StrongroomError: It ended with another status.
+            SystemExit: It ended with another status; with that one.
+            StrongroomError: It succeeded where it must be refused.
         """
         shown = "$ strongroom " + shlex.join(arguments).replace(f"{self.out}/", "")
         started = time.monotonic()
@@ -86,11 +87,12 @@ class Stage:
         done = subprocess.run(_command(arguments), env=self.environment, capture_output=True, check=False)
         self._describe("", advance=1)
         self.say(f"   {shown}   [{time.monotonic() - started:.1f} s]")
-        if done.returncode != expect:
+        if done.returncode not in {0, expect}:
+            # Its own `error:` and `hint:` lines, and its status, are the best that can be said.
             self.say(done.stderr.decode(errors="replace"))
-            raise StrongroomError(
-                f"`strongroom {arguments[0]}` ended with status {done.returncode}, expected {expect}", code="demo.step"
-            )
+            raise SystemExit(done.returncode)
+        if done.returncode != expect:
+            raise StrongroomError(f"`strongroom {arguments[0]}` succeeded where it must be refused", code="demo.step")
         if expect:
             for line in done.stderr.decode(errors="replace").splitlines():
                 self.say(f"     {line}")
