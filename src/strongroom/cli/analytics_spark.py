@@ -1,8 +1,6 @@
 """`strongroom analytics submit`, `job`, `spark-master` and `spark-worker`: Spark applications and their clusters."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,12 +9,11 @@ import typer
 from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access
 from strongroom.cli.analytics_tables import address
 from strongroom.cli.main import noun_app
-from strongroom.cli.owner import Owner, say
+from strongroom.cli.owner import Owner
 from strongroom.errors import ConfigurationError, KeyReleaseError
 
 if TYPE_CHECKING:
     from strongroom.analytics.spark.engine import SparkEngine
-    from strongroom.analytics.spark.executors import ExecutorWatch
     from strongroom.analytics.spark.session import Rights
 
 app = noun_app("Spark applications.")
@@ -94,20 +91,14 @@ def submit(
     with Session(rights, master=master, given=given, key=key, scratch=scratch) as session:
         for name, folder in map(address, table or []):
             session.declare(name, folder)
-        with _watched(session.driver.cluster_log) as watch, declared(session, outputs):
+        with declared(session, outputs):
             status = run_application(application, source, arguments or [])
-        if status and watch.refused:
-            raise KeyReleaseError(f"the application failed, and {watch.refused[-1]}", code="spark.executors_refused")
+        if status and session.driver.refused:
+            raise KeyReleaseError(
+                f"the application failed, and {session.driver.refused[-1]}", code="spark.executors_refused"
+            )
     if status:
         raise typer.Exit(status)
-
-
-@contextmanager
-def _watched(log: Path) -> "Iterator[ExecutorWatch]":
-    from strongroom.analytics.spark.executors import ExecutorWatch
-
-    with ExecutorWatch(log, lambda line: say(f"warning: {line}")) as watch:
-        yield watch
 
 
 def spark_rights(keys: Path | None, owner: Path | None, state: Path | None, trust: list[str] | None) -> "Rights":

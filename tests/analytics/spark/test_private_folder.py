@@ -1,6 +1,9 @@
 """The private folder: in memory, for its owner only, wiped."""
 
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,25 @@ def test_overwrites_what_it_held(tmp_path: Path) -> None:
     content = kept.read_bytes()
     kept.unlink()
     assert content == bytes(4)
+
+
+def test_is_removed_when_its_process_is_killed() -> None:
+    program = (
+        "from strongroom.analytics.spark.private_folder import PrivateFolder\n"
+        "import sys\n"
+        "folder = PrivateFolder(); folder.guard(); folder.write('secret', b'hush')\n"
+        "print(folder.path, flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().strip())
+        assert (path / "secret").exists()
+        process.kill()
+    end = time.monotonic() + 60
+    while path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not path.exists()
 
 
 def test_refuses_to_replace_a_file() -> None:

@@ -1,10 +1,13 @@
 """The reference's calls, answered as the reference answers them."""
 
+import asyncio
+import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from strongroom.loan.catalog import read_catalog
@@ -111,3 +114,34 @@ def test_the_root_may_end_in_a_slash(trained: Any, sample_csv: bytes) -> None:
 def test_the_real_samples_are_predicted(trained: Any, testdata: Path) -> None:
     answer = trained.predict((testdata / "credit_risk" / "sample_1000.csv").read_bytes())
     assert len(answer.json()["Prediction Output"]["Probability"]) == 1_000
+
+
+def test_a_long_upload_passes_through_the_sealed_spool_unchanged(
+    open_client: Any, storage: Any, trained_files: dict[str, bytes], book_csv: bytes
+) -> None:
+    storage.files.update(trained_files)
+    short, long = open_client(), open_client(memory_upload_bytes=1_000)
+    assert long.predict(book_csv).json() == short.predict(book_csv).json()
+    assert long.process(book_csv).status_code == 200
+    assert {name for name in storage.files if not name.startswith("samples/")} == set(trained_files)
+
+
+def test_two_data_steps_into_one_directory_never_mix(client: Any, book_csv: bytes) -> None:
+    header, *lines = book_csv.splitlines(keepends=True)
+    books = [header + b"".join(lines[start : start + 1_500]) for start in (0, 1_500)]
+    fields = {name: (None, client.fields[name]) for name in ("az_file_path", "data_directory")}
+
+    async def both() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(base_url="https://localhost", transport=transport) as http:
+            forms = [{**fields, "size": (None, "2000"), "file": ("loans.csv", book)} for book in books]
+            calls = [http.post("/data_processing", files=form, timeout=60) for form in forms]
+            return await asyncio.gather(*calls)
+
+    assert [answer.status_code for answer in asyncio.run(both())] == [200, 200]
+    manifests = [name for name in client.storage.files if name.endswith("manifest.json")]
+    digests = {json.loads(client.storage.files[name])["source_digest"] for name in manifests}
+    assert digests == {hashlib.sha256(book).hexdigest() for book in books}
+    latest = json.loads(client.storage.files["data/2000/latest.json"])["batch"]
+    assert f"data/2000/{latest}/manifest.json" in manifests
+    assert client.train(size=2_000).status_code == 200

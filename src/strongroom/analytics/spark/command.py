@@ -15,12 +15,12 @@ BACKEND: Final = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 MAX_ARGUMENTS: Final = 400
 _MEMORY: Final = re.compile(r"-Xm[sx][1-9]\d{0,8}[kmgKMG]?")
 _MODULES: Final = re.compile(
-    r"--add-opens=[a-z.]+/[A-Za-z.]+=ALL-UNNAMED|--add-modules=jdk\.incubator\.vector|--enable-native-access=ALL-UNNAMED"
-    r"|-XX:\+IgnoreUnrecognizedVMOptions"
+    r"--add-opens=[a-z.]+/[A-Za-z0-9.]+=ALL-UNNAMED|--add-modules=jdk\.incubator\.vector|--enable-native-access=ALL-UNNAMED"
+    r"|-XX:\+IgnoreUnrecognizedVMOptions|--sun-misc-unsafe-memory-access=allow"
 )
 _JAVA: Final = re.compile(
-    r"-D(jdk\.reflect\.useDirectMethodHandle|io\.netty\.[A-Za-z]+|java\.net\.preferIPv6Addresses"
-    r"|arrow\.memory\.\w+|jdk\.\w+\.\w+)=(true|false)"
+    r"-D(jdk\.reflect\.useDirectMethodHandle|io\.netty\.[A-Za-z]+|java\.net\.preferIPv6Addresses)=(true|false)|-Dio\.netty\.allocator\.type=pooled"
+    r"|-Dio\.netty\.handler\.ssl\.defaultEndpointVerificationAlgorithm=NONE"  # Spark's traffic is not Netty's TLS
 )
 _SETTING: Final = re.compile(r"-D(spark\.[A-Za-z0-9._-]{1,200})=(.{0,1000})", re.DOTALL)
 _WORD: Final = r"[A-Za-z0-9._-]{1,200}"

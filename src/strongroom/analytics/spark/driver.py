@@ -1,16 +1,29 @@
 """The driver of a Spark application: key server, JVM, and the cluster's messages about executors that were refused."""
 
 import atexit
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from strongroom.analytics.kms import Kms
-from strongroom.analytics.spark.jvm import environment, start_jvm, stop_jvm, write_logging
+from strongroom.analytics.spark.executors import ExecutorWatch
+from strongroom.analytics.spark.jvm import (
+    environment,
+    no_executors,
+    start_jvm,
+    stop_context,
+    stop_jvm,
+    write_logging,
+)
 from strongroom.analytics.spark.key_server import KeyServer
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.settings import combined
 from strongroom.analytics.spark.traffic import traffic
+
+
+def _to_stderr(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)  # noqa: T201
 
 
 class Driver:
@@ -22,6 +35,7 @@ class Driver:
         own: The application's or its owner's settings.
         given: The cluster's settings, checked.
         secret: Of Spark's own traffic; None in local mode.
+        tell: Gets one line for each executor that was refused.
 
     Raises:
         ConfigurationError: There is no Java, no PySpark, no tmpfs, no secret for a cluster, or a JVM already.
@@ -36,8 +50,12 @@ class Driver:
         own: Mapping[str, str] | None = None,
         given: Mapping[str, str] | None = None,
         secret: str | None = None,
+        tell: Callable[[str], None] = _to_stderr,
     ) -> None:
+        self.executors: ExecutorWatch | None = None
+        self._tell = tell
         self._folder = PrivateFolder()
+        self._folder.guard()
         self._keys: KeyServer | None = None
         self._running = False
         try:
@@ -50,16 +68,28 @@ class Driver:
     def _start(self, kms: Kms, master: str, settings: Mapping[str, str], secret: str | None) -> None:
         more, token_file = traffic(master, secret, self._folder)
         self._keys = KeyServer(kms, self._folder.path).start()
-        self.cluster_log = write_logging(self._folder)
+        log = write_logging(self._folder)
         variables = environment(self._folder, self._keys.path, token_file)
         if master.startswith("local"):
             variables["SPARK_LOCAL_IP"] = "127.0.0.1"  # nobody else has anything to say to it
         start_jvm(self._folder, {**settings, **more, "spark.master": master}, variables)
         self._running = True
+        if not master.startswith("local"):
+            self.executors = ExecutorWatch(log, self._tell, no_executors, stop_context).start()
+
+    @property
+    def refused(self) -> list[str]:
+        """What was said about executors that were refused."""
+        if self.executors is None:
+            return []
+        self.executors.look()
+        return self.executors.refused
 
     def close(self) -> None:
         """Stop Spark, its JVM and the key server; wipe the private folder."""
         atexit.unregister(self.close)
+        if self.executors is not None:
+            self.executors.stop()
         if self._running:
             stop_jvm()
             self._running = False

@@ -9,7 +9,7 @@ from strongroom.analytics.spark.failures import explained
 from strongroom.analytics.spark.session import Session
 from strongroom.analytics.spark.tables import frame
 from strongroom.analytics.table import Table
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, KeyReleaseError, StrongroomError
 
 # A query reads tables; these run any Java.
 _NO_QUERY: Final = ("reflect", "java_method", "try_reflect")
@@ -60,7 +60,7 @@ class SparkEngine:
         try:
             rows = self._spark.sql(sql)
         except Exception as error:
-            failure = explained(error, tables)
+            failure = self._explained(error, tables)
             raise failure from None
         return Result(_arrow_schema(rows), self._batches(rows, tables))
 
@@ -83,8 +83,13 @@ class SparkEngine:
         try:
             yield from rows.toArrow().to_batches()
         except Exception as error:
-            failure = explained(error, tables)
+            failure = self._explained(error, tables)
             raise failure from None
+
+    def _explained(self, error: Exception, tables: Mapping[str, Table]) -> StrongroomError:
+        if refused := self._session.driver.refused:
+            return KeyReleaseError(refused[-1], code="spark.executors_refused")
+        return explained(error, tables)
 
     def progress(self) -> float:
         """Percent of the running stages' tasks that are done; negative when nothing is known."""

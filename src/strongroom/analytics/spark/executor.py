@@ -6,8 +6,9 @@ Run as ``python -I -m strongroom.analytics.spark.executor`` by ``executor_home/b
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from strongroom.analytics.spark.attested import AttestedKms, attest
 from strongroom.analytics.spark.command import BACKEND, ExecutorCommand, parse_command
@@ -23,6 +24,8 @@ from strongroom.analytics.spark.traffic import credentials
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.outcome import print_error
 
+MAX_PAUSE_S: Final = 30
+_NUMBER: Final = "--executor-id"
 # Folders for encrypted blocks, and who Spark says it is.
 _TAKEN_OVER = {
     "SPARK_EXECUTOR_DIRS": re.compile(r"/[^\0\n]{1,4000}"),
@@ -44,7 +47,19 @@ def main(arguments: Sequence[str]) -> NoReturn:
         start(arguments)
     except StrongroomError as error:
         print_error(error)
+        sys.stderr.flush()
+        time.sleep(_pause_s(arguments))
         raise SystemExit(status_of(error)) from None
+
+
+def _pause_s(arguments: Sequence[str]) -> int:
+    """A cluster starts another executor at once, for as long as the job lives: each waits longer than the one before.
+
+    Returns:
+        Seconds: the executor's number, at most 30.
+    """
+    following = arguments[arguments.index(_NUMBER) + 1 :][:1] if _NUMBER in arguments else []
+    return min(int(following[0]), MAX_PAUSE_S) if following and re.fullmatch(r"\d{1,9}", following[0]) else 0
 
 
 def start(arguments: Sequence[str]) -> NoReturn:

@@ -11,6 +11,7 @@ from strongroom.analytics.spark.refusals import explain
 from strongroom.outcome import one_line
 
 INTERVAL_S: Final = 0.5
+MAX_REFUSED: Final = 4
 _ADDED: Final = re.compile(r"Executor added: (\S{1,200}) on (\S{1,200}) \((\S{1,200})\)")
 _ENDED: Final = re.compile(r"Executor updated: (\S{1,200}) is now \w+ \(.*exited with code (\d{1,3})\)?")
 
@@ -21,11 +22,16 @@ class ExecutorWatch:
     Args:
         log: File that the driver writes them to (`strongroom.analytics.spark.jvm.write_logging`).
         tell: Gets one line for each refused executor.
+        alone: Whether no executor takes part.
+        give_up: Ends the job; called once when several executors were refused and none takes part.
     """
 
-    def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, log: Path, tell: Callable[[str], None], alone: Callable[[], bool], give_up: Callable[[], None]
+    ) -> None:
         self.refused: list[str] = []
-        self._log, self._tell = log, tell
+        self._log, self._tell, self._alone, self._give_up = log, tell, alone, give_up
+        self._gave_up = False
         self._places: dict[str, str] = {}
         self._read = 0
         self._lock = threading.Lock()
@@ -41,6 +47,9 @@ class ExecutorWatch:
         with self._lock:
             for line in self._new_lines():
                 self._take(line)
+            if len(self.refused) >= MAX_REFUSED and not self._gave_up and self._alone():
+                self._gave_up = True
+                self._give_up()
 
     def _new_lines(self) -> list[str]:
         try:
@@ -60,13 +69,22 @@ class ExecutorWatch:
             self.refused.append(one_line(f"executor {found[1]} on {place} did not take part: {reason}"))
             self._tell(self.refused[-1])
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Follow, in a thread."""
         self._thread.start()
         return self
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
         self.look()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()

@@ -135,6 +135,27 @@ def _only(variables: Mapping[str, str], *, temporary: Path) -> Iterator[None]:
         os.environ.update(before)
 
 
+def no_executors() -> bool:
+    """Whether Spark runs and no executor takes part."""
+    from pyspark import SparkContext
+
+    context: Any = SparkContext._active_spark_context  # noqa: SLF001
+    if context is None or context._jsc is None:  # noqa: SLF001
+        return False
+    with suppress(Exception):  # it may be stopping
+        return len(context._jsc.sc().statusTracker().getExecutorInfos()) <= 1  # noqa: SLF001  # the driver counts too
+    return False
+
+
+def stop_context() -> None:
+    """Stop Spark under a program that waits for it; what it waits for fails."""
+    from pyspark import SparkContext
+
+    context: Any = SparkContext._active_spark_context  # noqa: SLF001
+    with suppress(Exception):
+        context._jsc.sc().stop()  # noqa: SLF001
+
+
 def stop_jvm() -> None:
     """Stop Spark and its JVM; a new session may be started then."""
     from pyspark import SparkContext

@@ -93,8 +93,20 @@ def _for_executors(variables: Mapping[str, str]) -> dict[str, str]:
         PYTHON_VARIABLE: sys.executable,
         JAVA_VARIABLE: variables["JAVA_HOME"],
         "JAVA_HOME": str(_EXECUTOR_HOME),
+        "SPARK_SCALA_VERSION": _scala_version(),
         "SPARK_LOCAL_IP": "127.0.0.1",  # the web pages, which have neither TLS nor a password
     }
+
+
+def _scala_version() -> str:
+    """What Spark's start scripts find out; a worker needs it to make an executor's classpath.
+
+    Raises:
+        ConfigurationError: This is no PySpark.
+    """
+    for jar in (pyspark_folder() / "jars").glob("spark-core_*-*.jar"):
+        return jar.name.removeprefix("spark-core_").partition("-")[0]
+    raise ConfigurationError("PySpark's jars are missing", code="spark.absent")
 
 
 def _command(program: str, arguments: Sequence[str], folder: PrivateFolder) -> list[str]:

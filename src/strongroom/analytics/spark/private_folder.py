@@ -3,6 +3,8 @@
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -10,6 +12,7 @@ from typing import Final, Self
 from strongroom.errors import ConfigurationError
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # memory; its content is private by mode 0700
+_REMOVE: Final = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
@@ -27,6 +30,7 @@ class PrivateFolder:
                 code="spark.no_tmpfs",
                 hint=f"mount a tmpfs at {MEMORY}",
             )
+        self._guard: subprocess.Popen[bytes] | None = None
         self.path = MEMORY / f"strongroom-{secrets.token_hex(8)}"
         self.path.mkdir(mode=0o700)
 
@@ -43,12 +47,21 @@ class PrivateFolder:
             file.write(content)
         return path
 
+    def guard(self) -> None:
+        """Have the folder removed even if this process is killed: by a child that waits for its end."""
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _REMOVE, str(self.path)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
     def close(self) -> None:
         """Overwrite the files and remove the folder."""
         for path in self.path.rglob("*"):
             if path.is_file() and not path.is_symlink():
                 path.write_bytes(bytes(path.stat().st_size))
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.communicate()
+            self._guard = None
 
     def __enter__(self) -> Self:
         return self

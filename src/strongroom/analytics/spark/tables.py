@@ -44,6 +44,7 @@ def frame(reader: Any, table: Table) -> Any:
     folder = readable(table.folder)
     for part in table.parts:
         _check_prefix(part, table.manifest.table)
+        _check_compressed(part)
     paths = [f"file://{folder / part.part.name}" for part in table.parts]
     return reader.option(FILES, expected_files(folder, table.parts)).parquet(*paths)
 
@@ -70,6 +71,23 @@ def expected_files(folder: Path, parts: Iterable[OpenPart]) -> str:
         digests = sorted({hashlib.sha256(item).hexdigest() for item in metadata})
         lines.append("\t".join([str(folder / part.part.name), *digests]))
     return "\n".join(lines)
+
+
+def _check_compressed(part: OpenPart) -> None:
+    """The algorithm's name in a file is not authenticated, and Spark's reader can't be told to refuse AES_GCM_CTR_V1.
+
+    Under that name pages would be read unauthenticated. A compressed page doesn't decompress then; one without
+    compression would give wrong rows.
+
+    Raises:
+        FormatError: The file has pages without compression.
+    """
+    if part.footer.uncompressed:
+        raise FormatError(
+            f"{part.path.name} has pages without compression, which Spark can't read safely",
+            code="spark.uncompressed",
+            hint="import the table again, or use --engine embedded",
+        )
 
 
 def _check_prefix(part: OpenPart, table: str) -> None:
