@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from strongroom.analytics.writing import Writing
 
 MAX_KEY_BYTES: Final = 32
+MAX_DATA_KEY_CHARACTERS: Final = 128
 SIGNER_ALIAS: Final = "signer"
 
 Keys = Annotated[
@@ -61,6 +62,7 @@ class Access:
         trusted: Writers whose manifests are believed.
         versions: Remembers the newest version of each table.
         worker: What a receipt says about this process.
+        secret: Gets the bytes of a key by its name, for what no key service can do.
     """
 
     kms: "Kms"
@@ -68,6 +70,7 @@ class Access:
     trusted: frozenset[bytes]
     versions: "Versions"
     worker: "Worker"
+    secret: Callable[[str], bytes]
 
     def reading(self) -> "Reading":
         """For `open_table`."""
@@ -107,7 +110,8 @@ def find_access(keys: Path | None, owner: Path | None, state: Path | None, trust
     folder = state or _default_state()
     signer = _own_signer(folder / "signer")
     everybody = frozenset({signer.public, *trusted})
-    return Access(LocalKms(fetch), signer, everybody, VersionsFile(folder / "versions.json"), Worker("query", "none"))
+    versions = VersionsFile(folder / "versions.json")
+    return Access(LocalKms(fetch), signer, everybody, versions, Worker("query", "none"), fetch)
 
 
 def _fetcher(keys: Path | None, owner: Path | None) -> Callable[[str], bytes]:
@@ -167,7 +171,13 @@ def _room(trusted: set[bytes]) -> Access:
     quote = find_platform(settings, workload).quote(signer_statement(signer.public))
     worker = Worker("query", platform, workload.name, base64.b64encode(quote).decode())
     everybody = frozenset({signer.public, *trusted})
-    return Access(LocalKms.holding(masters), signer, everybody, VersionsInMemory(), worker)
+
+    def secret(name: str) -> bytes:
+        if name not in masters:
+            raise KeyReleaseError(f"the room has no key {name}", code="analytics.key_refused")
+        return masters[name]
+
+    return Access(LocalKms(secret), signer, everybody, VersionsInMemory(), worker, secret)
 
 
 def _default_state() -> Path:
@@ -186,7 +196,25 @@ def _own_signer(path: Path) -> "Signer":
     return Signer.from_seed(_read_secret(path))
 
 
-def _read_secret(path: Path) -> bytes:
+def data_key(path: Path) -> str:
+    """A data key that is a text, as BigDL PPML's key management gives it.
+
+    Args:
+        path: Its file, which nobody else may read.
+
+    Raises:
+        ConfigurationError: There is none, others may read it, or it is no short line of ASCII.
+    """
+    try:
+        text = _read_secret(path, MAX_DATA_KEY_CHARACTERS).decode("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        text = ""
+    if not text or len(text) > MAX_DATA_KEY_CHARACTERS or any(mark.isspace() for mark in text):
+        raise ConfigurationError(f"{path} holds no data key: one line of text", code="bigdl.key_file")
+    return text
+
+
+def _read_secret(path: Path, max_bytes: int = MAX_KEY_BYTES) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -196,7 +224,7 @@ def _read_secret(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if os.fstat(descriptor).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigurationError(f"others may read {path}", code="key.mode", hint=f"chmod 600 {path}")
-        return file.read(MAX_KEY_BYTES + 1)
+        return file.read(max_bytes + 1)
 
 
 def public_key(text: str) -> bytes:

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access
+from strongroom.cli.analytics_access import Access, Keys, State, Trust, data_key, find_access
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Json, Owner, put, say
 from strongroom.cli.seal_jobs import progress
@@ -53,6 +53,10 @@ def import_(
     taxi: Annotated[
         bool, typer.Option("--taxi", help="These are the TLC's taxi files: bring them to the open dataset's columns.")
     ] = False,
+    bigdl_key: Annotated[
+        Path | None,
+        typer.Option("--bigdl-key", metavar="FILE", help="The files are BigDL's AES/CBC; this is their data key."),
+    ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add rows to a table that exists.")] = False,
     force: Force = False,
     keys: Keys = None,
@@ -64,17 +68,22 @@ def import_(
 
     Raises:
         WouldOverwrite: The table exists.
+        ConfigurationError: Options that exclude each other.
         StrongroomError: The rows can't be read, a key is refused, or the table can't be written.
     """
+    from strongroom.analytics import bigdl
     from strongroom.analytics.importing import open_source
     from strongroom.analytics.taxi.real_trips import open_trips, trips
     from strongroom.analytics.taxi.schema import SCHEMA
     from strongroom.analytics.writing import Protection, TableWriter
 
+    if taxi and bigdl_key:
+        raise ConfigurationError("--taxi takes no --bigdl-key: import into a table, then query it", code="import.both")
     access = find_access(keys, owner, state, trust)
     name, folder = address(table)
     previous = _previous(folder, name, access, replace=append or force)
-    rows = open_trips(source) if taxi else open_source(source, _pairs(type_, "--type"))
+    opener: Callable[[Path], Any] = str if bigdl_key is None else bigdl.opener(data_key(bigdl_key), _warn_once())
+    rows = open_trips(source) if taxi else open_source(source, _pairs(type_, "--type"), opener)
     schema, batches = (SCHEMA, trips(rows)) if taxi else (rows.schema, rows.batches())
     protection = Protection(key, _pairs(column_key, "--column-key"))
     writer = TableWriter(folder, name, schema, protection, writing=access.writing(), previous=previous, append=append)
@@ -84,6 +93,18 @@ def import_(
             advance(batch.nbytes)
     if writer.manifest is not None:
         say(f"{name}: {writer.manifest.rows:,} rows, version {writer.manifest.version}, in {folder}")
+
+
+def _warn_once() -> Callable[[str], None]:
+    """Warns on stderr, once for each text: every file is opened twice."""
+    said: set[str] = set()
+
+    def warn(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(f"warning: {text}")
+
+    return warn
 
 
 def _previous(folder: Path, name: str, access: Access, *, replace: bool) -> "Manifest | None":
