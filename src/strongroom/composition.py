@@ -127,13 +127,15 @@ def platform_for(workload: Path | None, simulated_machine: Path | None) -> "Plat
     from strongroom.workload import load_workload
 
     if simulated_machine is None:
-        return _hardware()
+        return _hardware("to try it without one: --simulated-machine DIR and --workload FILE")
     if workload is None:
         raise ConfigurationError("a simulated machine needs a workload to speak about", code="platform.workload")
     return _simulated(simulated_machine, load_workload(workload))
 
 
-def _hardware() -> "Platform":
+def _hardware(
+    hint: str = "to try Strongroom without one: STRONGROOM_PLATFORM=simulated and STRONGROOM_SIMULATED_MACHINE=FOLDER",
+) -> "Platform":
     from strongroom.platforms.detect import detect
 
     platform = detect()
@@ -142,7 +144,7 @@ def _hardware() -> "Platform":
     raise ConfigurationError(
         "no trusted execution environment was found on this machine",
         code="platform.none",
-        hint="to try Strongroom without one: STRONGROOM_PLATFORM=simulated and STRONGROOM_SIMULATED_MACHINE=FOLDER",
+        hint=hint,
     )
 
 

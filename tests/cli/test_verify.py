@@ -277,6 +277,7 @@ class TestFetchKey:
         ended = strongroom("fetch-key", "--server", "localhost", "--ca", "ca.pem", "--out", "x")
         assert ended.status == 2
         assert "[platform.none]" in ended.err
+        assert "--simulated-machine" in ended.err
 
     @pytest.mark.parametrize("arguments", [[], ["--out", "x", "--set-key", "default"]])
     def test_needs_one_place_to_put_the_key(self, strongroom: Command, arguments: list[str]) -> None:

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from strongroom.cli.main import noun_app
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.outcome import REFUSED
 
 if TYPE_CHECKING:
     from strongroom.cli.stage import Stage
 
+EPILOG: Final = """Examples:
+
+\b
+  strongroom demo
+  strongroom demo --data loans.csv --out /tmp/trial
+"""
+
+demo_app = noun_app("")
 MARKER: Final = ".strongroom-demo"
 JOBS: Final = ("process", "train", "evaluate", "predict")
 KEYS: Final = ("book", "processed", "model", "results")
@@ -25,6 +34,7 @@ APPLICANTS: Final = 1_000
 TELLTALES: Final = (b"person_income", b"loan_status", b"DEBTCONSOLIDATION", b"MORTGAGE", b"PAR1", b"Probability")
 
 
+@demo_app.command(help="Run the loan-default job end to end on this machine (simulated platform).", epilog=EPILOG)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demonstration makes.")] = Path(
         "demo-room"
@@ -40,15 +50,16 @@ def demo(
     report.
 
     Raises:
-        ConfigurationError: The data can't be read.
+        ConfigurationError: The data can't be opened.
+        FormatError: It is no loan book; the earlier demonstration, if any, is still there then.
         WouldOverwrite: The folder holds something that is not an earlier demonstration.
         StrongroomError: A step did not end as it must.
     """
     from strongroom.cli.stage import Stage
     from strongroom.cli.trial import fresh_folder, simulated_broker
 
-    if data is not None and not data.is_file():
-        raise ConfigurationError(f"no such file: {data}", code="demo.data")
+    if data is not None:
+        _check_book(data)
     out = fresh_folder(out, MARKER)
     stage = Stage(out)
     with stage.commands(COMMANDS), simulated_broker(stage):
@@ -60,6 +71,16 @@ def demo(
         _host_sees_ciphertext(stage)
         report = _report(stage)
     print(report)  # noqa: T201
+
+
+def _check_book(data: Path) -> None:
+    from strongroom.loan.table import read_csv
+
+    try:
+        with data.open("rb") as source:
+            read_csv(source)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {data}: {error.strerror}", code="demo.data") from None
 
 
 def _owner_files(stage: "Stage", data: Path | None) -> tuple[Path, Path]:

@@ -18,7 +18,7 @@ from strongroom.outcome import OK, fail
 NOUNS: dict[str, tuple[str, str, str]] = {
     "demo": (
         "strongroom.cli.demo",
-        "demo",
+        "demo_app",
         "Run the loan-default job end to end on this machine (simulated platform).",
     ),
     "seal": ("strongroom.cli.seal", "seal_app", "Encrypt a file in Gramine's format, bound to its path."),
