@@ -1,5 +1,6 @@
-"""`strongroom analytics submit`, `job`, `spark-master` and `spark-worker`: Spark applications and their clusters."""
+"""`strongroom analytics submit`, `job` and `spark-*`: Spark applications and their clusters."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 app = noun_app("Spark applications.")
 
 Master = Annotated[
-    str, typer.Option("--master", help="local[*], spark://HOST:PORT or k8s://https://HOST:PORT: where executors are.")
+    str,
+    typer.Option(
+        "--master",
+        help="local[*], spark://HOST:PORT or k8s://https://HOST:PORT: where executors are.",
+        show_default="local[*]",
+    ),
 ]
 Conf = Annotated[
     list[str] | None,
@@ -57,11 +63,14 @@ def submit(
         str | None,
         typer.Option("--scratch", metavar="NAME", help="Let a later job of this NAME read files that are no table."),
     ] = None,
-    master: Master = "local[*]",
+    master: Master = "",
     conf: Conf = None,
     properties_file: Annotated[
         Path | None, typer.Option("--properties-file", help="Settings as spark-submit takes them.")
     ] = None,
+    pod: Annotated[
+        bool, typer.Option("--pod", help="Be the driver that Spark on Kubernetes started this container for.")
+    ] = False,
     keys: Keys = None,
     owner: Owner = None,
     state: State = None,
@@ -75,20 +84,27 @@ def submit(
         Exit: The application ended with a status of its own.
         StrongroomError: The application or a setting is not allowed, or a table is not what its writer made.
     """
+    from strongroom.analytics.spark.properties import read_properties
     from strongroom.analytics.spark.session import Session
     from strongroom.analytics.spark.settings import accepted
-    from strongroom.analytics.spark.submit import check_allowed, read_application, read_properties, run_application
+    from strongroom.analytics.spark.submit import check_allowed, read_application, run_application
     from strongroom.analytics.spark.unmodified import Output, declared
 
     if into and not key:
         raise ConfigurationError("--into needs --key NAME", code="spark.key")
     source = read_application(application)
-    given = dict(read_properties(properties_file)) if properties_file else {}
     rights = spark_rights(keys, owner, state, trust)
     check_allowed(application, source, rights.job)
-    given = accepted(given | _pairs(conf), rights.job.settings if rights.job else {})
+    if pod:
+        refuse_beside_pod(master=master, conf=conf, properties_file=properties_file)
+        master, given, more = pod_driver(application)
+        application, arguments = application.absolute(), [*(arguments or []), *more]
+        os.chdir(os.environ.get("STRONGROOM_STORAGE", "."))
+    else:
+        given = (read_properties(properties_file) if properties_file else {}) | _pairs(conf)
+    given = accepted(given, rights.job.settings if rights.job else {}, kubernetes=pod)
     outputs = [Output(name, folder, key or "") for name, folder in map(address, into or [])]
-    with Session(rights, master=master, given=given, key=key, scratch=scratch) as session:
+    with Session(rights, master=master or "local[*]", given=given, key=key, scratch=scratch) as session:
         for name, folder in map(address, table or []):
             session.declare(name, folder)
         with declared(session, outputs):
@@ -99,6 +115,44 @@ def submit(
             )
     if status:
         raise typer.Exit(status)
+
+
+def refuse_beside_pod(*, master: str, conf: list[str] | None, properties_file: Path | None) -> None:
+    """Refuse options that say what Kubernetes says.
+
+    Raises:
+        ConfigurationError: One is given.
+    """
+    if master or conf or properties_file:
+        raise ConfigurationError(
+            "--pod takes master and settings from Spark on Kubernetes", code="spark.pod", hint="leave them out"
+        )
+
+
+def pod_driver(application: Path) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """What the driver of a pod is asked to do.
+
+    Args:
+        application: The workload's own.
+
+    Returns:
+        Master, the cluster's settings, further arguments of the application.
+
+    Raises:
+        PolicyRejected: The cluster asks for another application, or adds arguments that are not allowed.
+        ConfigurationError: What the cluster says is malformed, or this is not a workload.
+    """
+    from strongroom.analytics.spark import pod
+    from strongroom.analytics.spark.attested import WORKLOAD_VARIABLE, in_room
+    from strongroom.analytics.spark.properties import read_properties
+    from strongroom.workload import load_workload
+
+    if not in_room():
+        raise ConfigurationError("--pod is for a workload", code="spark.pod", hint="leave it out")
+    asked = pod.driver_call(pod.parse_call(os.environ.get(pod.CALL_VARIABLE, "")))
+    workload = load_workload(Path(os.environ[WORKLOAD_VARIABLE]))
+    pod.check_asked(asked, application, arguments_allowed=workload.insecure_host_arguments)
+    return pod.MASTER, pod.cluster_settings(read_properties(asked.properties), asked), asked.arguments
 
 
 def spark_rights(keys: Path | None, owner: Path | None, state: Path | None, trust: list[str] | None) -> "Rights":
@@ -167,6 +221,22 @@ def job(
     from strongroom.analytics.spark.submit import read_application
 
     sys.stdout.buffer.write(serialize_job(make_job(read_application(application), _pairs(allow))))
+
+
+@app.command(
+    "spark-executor",
+    help="Attest and become the executor that Spark on Kubernetes started this container for; a workload's command.",
+    epilog='Example: command = ["python3", "-m", "strongroom", "analytics", "spark-executor"]',
+)
+def spark_executor() -> None:
+    """Attest and become an executor.
+
+    Raises:
+        Exit: The executor may not take part; the status says why.
+    """
+    from strongroom.analytics.spark.executor import main_in_pod
+
+    main_in_pod()
 
 
 Host = Annotated[str, typer.Option("--host", help="Name or address to listen at.")]

@@ -5,7 +5,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +19,8 @@ app = noun_app("Workload definitions: write, show, measure and run them.")
 
 File = Annotated[Path, typer.Argument(help="The workload's TOML file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+# What Spark on Kubernetes asks of a pod (strongroom.analytics.spark.pod); the workload checks every word of it.
+HOSTS_WORD: Final = "STRONGROOM_SPARK_CALL"
 
 
 class PlatformChoice(StrEnum):
@@ -135,6 +137,8 @@ def run(
         "STRONGROOM_STORAGE": str(storage.absolute()),
         "STRONGROOM_PLATFORM": platform.value,
     }
+    if HOSTS_WORD in os.environ:
+        settings[HOSTS_WORD] = os.environ[HOSTS_WORD]
     if platform is PlatformChoice.SIMULATED:
         settings |= _simulated_settings(simulated_machine)
         _say("platform: simulated (nothing is protected from the owner of this machine)")

@@ -64,7 +64,7 @@ def test_refuses_to_replace_a_file() -> None:
 
 
 def test_refuses_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private_folder, "MEMORY", tmp_path)
+    monkeypatch.setattr(private_folder, "PLACES", (tmp_path,))
     with pytest.raises(ConfigurationError) as refusal:
         PrivateFolder()
     assert refusal.value.code == "spark.no_tmpfs"

@@ -1,13 +1,8 @@
-"""Which settings a cluster may give, and how settings are written for Spark."""
-
-import shutil
-import subprocess
+"""Which settings a cluster may give."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from strongroom.analytics.spark.settings import DEFAULTS, FREE, PINNED, accepted, combined, properties
+from strongroom.analytics.spark.settings import DEFAULTS, FREE, PINNED, accepted, combined
 from strongroom.errors import PolicyRejected
 
 
@@ -106,43 +101,3 @@ def test_free_settings_are_neither_pinned_nor_patterns_for_them() -> None:
 
     risky = {*PINNED, *(set(DEFAULTS) - {"spark.driver.memory", "spark.executor.memory"})}
     assert not [(name, pattern) for name in risky for pattern, _ in FREE if re.fullmatch(pattern, name)]
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=40), max_size=4))
-def test_properties_keep_one_line_for_each_setting(settings: dict[str, str]) -> None:
-    lines = properties(settings).decode().splitlines()
-    assert len(lines) == len(settings)
-    assert {_read(line) for line in lines} == set(settings.items())
-
-
-def _read(line: str) -> tuple[str, str]:
-    name, _, value = line.partition("=")
-    return _plain(name), _plain(value)
-
-
-def _plain(text: str) -> str:
-    units = bytearray()
-    i = 0
-    while i < len(text):
-        if text[i] == "\\":
-            units += bytes.fromhex(text[i + 2 : i + 6])
-            i += 6
-        else:
-            units += text[i].encode("utf-16-be")
-            i += 1
-    return units.decode("utf-16-be", "surrogatepass")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("jshell") is None, reason="no jshell here")
-def test_java_reads_the_properties_as_they_were() -> None:
-    settings = {"a b": "c=d:e#f!\\ \n\t\u20ac\U0001f512", "spark.x": " leading and trailing "}
-    text = properties(settings).decode().replace("\\", "\\\\").replace("\n", "\\n")
-    program = (
-        f'var p = new java.util.Properties(); p.load(new java.io.StringReader("{text}"));\n'
-        "var utf8 = java.nio.charset.StandardCharsets.UTF_8; var hex = java.util.HexFormat.of();\n"
-        'p.forEach((k, v) -> System.out.println(hex.formatHex((k + "=" + v).getBytes(utf8))));\n'
-    )
-    done = subprocess.run(["jshell", "-s", "-"], input=program, capture_output=True, text=True, check=True, timeout=120)
-    read = {bytes.fromhex(line).decode() for line in done.stdout.split()}
-    assert read == {f"{name}={value}" for name, value in settings.items()}

@@ -1,7 +1,8 @@
-"""The command by which a Spark worker starts an executor, taken apart: nothing of it is used that is not understood.
+"""The command by which a cluster starts an executor, taken apart: nothing of it is used that is not understood.
 
 Source: Apache Spark 4, org.apache.spark.launcher.AbstractCommandBuilder (buildJavaCommand), JavaModuleOptions,
-org.apache.spark.deploy.worker.CommandUtils, org.apache.spark.executor.CoarseGrainedExecutorBackend.
+org.apache.spark.deploy.worker.CommandUtils, org.apache.spark.executor.CoarseGrainedExecutorBackend,
+org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Final, NoReturn
 from strongroom.errors import Finding, PolicyRejected
 
 BACKEND: Final = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
+KUBERNETES_BACKEND: Final = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
 MAX_ARGUMENTS: Final = 400
 _MEMORY: Final = re.compile(r"-Xm[sx][1-9]\d{0,8}[kmgKMG]?")
 _MODULES: Final = re.compile(
@@ -34,19 +36,22 @@ _VALUES: Final = {
     "--cores": re.compile(r"[1-9]\d{0,5}"),
     "--app-id": re.compile(_WORD),
     "--resourceProfileId": re.compile(r"\d{1,9}"),
+    "--podName": re.compile(r"[a-z0-9.-]{1,253}"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorCommand:
-    """What a worker wants an executor to be.
+    """What a cluster wants an executor to be.
 
     Args:
+        program: Its main class.
         options: Options of the JVM: memory, module access.
         settings: Settings of Spark.
         arguments: Of the executor's program: where the driver is, its id, cores.
     """
 
+    program: str
     options: tuple[str, ...]
     settings: dict[str, str]
     arguments: tuple[str, ...]
@@ -61,9 +66,10 @@ def parse_command(arguments: Sequence[str]) -> ExecutorCommand:
     Raises:
         PolicyRejected: Something in it is not one of the few things an executor needs.
     """
-    if len(arguments) > MAX_ARGUMENTS or BACKEND not in arguments:
+    programs = [place for place, part in enumerate(arguments) if part in {BACKEND, KUBERNETES_BACKEND}]
+    if len(arguments) > MAX_ARGUMENTS or not programs:
         _refuse("not the command of an executor")
-    program = arguments.index(BACKEND)
+    program = programs[0]
     options: list[str] = []
     settings: dict[str, str] = {}
     rest = iter(arguments[:program])
@@ -76,7 +82,7 @@ def parse_command(arguments: Sequence[str]) -> ExecutorCommand:
             options.append(argument)
         else:
             _refuse(f"the option {argument[:100]!r}")
-    return ExecutorCommand(tuple(options), settings, _backend_arguments(arguments[program + 1 :]))
+    return ExecutorCommand(arguments[program], tuple(options), settings, _backend_arguments(arguments[program + 1 :]))
 
 
 def _backend_arguments(arguments: Sequence[str]) -> tuple[str, ...]:

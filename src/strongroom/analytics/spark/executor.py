@@ -1,26 +1,28 @@
-"""What a Spark worker starts instead of Java: attests, then becomes an executor; or ends, and says why.
+"""What a cluster starts instead of Java: attests, then becomes an executor; or ends, and says why.
 
-Run as ``python -I -m strongroom.analytics.spark.executor`` by ``executor_home/bin/java``.
+A standalone worker runs it as ``python -I -m strongroom.analytics.spark.executor`` through ``executor_home/bin/java``;
+a pod on Kubernetes runs it as ``strongroom analytics spark-executor``.
 """
 
 import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from strongroom.analytics.spark.attested import AttestedKms, attest
-from strongroom.analytics.spark.command import BACKEND, ExecutorCommand, parse_command
+from strongroom.analytics.spark.command import KUBERNETES_BACKEND, ExecutorCommand, parse_command
 from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
 from strongroom.analytics.spark.job import parse_job
 from strongroom.analytics.spark.jvm import CONF_FOLDER, environment, write_logging
 from strongroom.analytics.spark.key_server import KeyServer
 from strongroom.analytics.spark.launch import become
+from strongroom.analytics.spark.pod import CALL_VARIABLE, LOCAL_DIRS, executor_command, parse_call
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.refusals import status_of
 from strongroom.analytics.spark.settings import PINNED, accepted
-from strongroom.analytics.spark.traffic import credentials
+from strongroom.analytics.spark.traffic import SECRET_FILE_SETTING, credentials
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.outcome import print_error
 
@@ -29,13 +31,13 @@ _NUMBER: Final = "--executor-id"
 # Folders for encrypted blocks, and who Spark says it is.
 _TAKEN_OVER = {
     "SPARK_EXECUTOR_DIRS": re.compile(r"/[^\0\n]{1,4000}"),
-    "SPARK_LOCAL_DIRS": re.compile(r"/[^\0\n]{1,4000}"),
+    LOCAL_DIRS: re.compile(r"/[^\0\n]{1,4000}"),
     "SPARK_USER": re.compile(r"[a-z_][a-z0-9_-]{0,31}"),
 }
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Attest and become the executor.
+    """Attest and become the executor of a standalone worker.
 
     Args:
         arguments: Everything behind ``java`` in the worker's command.
@@ -44,12 +46,31 @@ def main(arguments: Sequence[str]) -> NoReturn:
         SystemExit: This executor may not take part; the status says why (`strongroom.analytics.spark.refusals`).
     """
     try:
-        start(arguments)
+        start(arguments, os.environ)
     except StrongroomError as error:
-        print_error(error)
-        sys.stderr.flush()
-        time.sleep(_pause_s(arguments))
-        raise SystemExit(status_of(error)) from None
+        _end(error, arguments)
+
+
+def main_in_pod() -> NoReturn:
+    """Attest and become the executor that Kubernetes started this pod for.
+
+    Raises:
+        SystemExit: This executor may not take part; the status says why (`strongroom.analytics.spark.refusals`).
+    """
+    arguments: list[str] = []
+    try:
+        call = parse_call(os.environ.get(CALL_VARIABLE, ""))
+        arguments = executor_command(call)
+        start(arguments, call.variables)
+    except StrongroomError as error:
+        _end(error, arguments)
+
+
+def _end(error: StrongroomError, arguments: Sequence[str]) -> NoReturn:
+    print_error(error)
+    sys.stderr.flush()
+    time.sleep(_pause_s(arguments))
+    raise SystemExit(status_of(error)) from None
 
 
 def _pause_s(arguments: Sequence[str]) -> int:
@@ -62,8 +83,12 @@ def _pause_s(arguments: Sequence[str]) -> int:
     return min(int(following[0]), MAX_PAUSE_S) if following and re.fullmatch(r"\d{1,9}", following[0]) else 0
 
 
-def start(arguments: Sequence[str]) -> NoReturn:
+def start(arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     """Attest and become the executor.
+
+    Args:
+        arguments: Everything behind ``java`` in the cluster's command.
+        variables: The cluster's variables; few are looked at.
 
     Raises:
         PolicyRejected: The broker does not accept what runs here, or the cluster set what is not allowed.
@@ -79,10 +104,18 @@ def start(arguments: Sequence[str]) -> NoReturn:
     folder = PrivateFolder()
     try:
         server = KeyServer(AttestedKms(attest, released), folder.path)
-        token_file = folder.write("credentials", credentials(released.traffic))
+        token_file = None
+        if command.program == KUBERNETES_BACKEND:
+            settings[SECRET_FILE_SETTING] = str(folder.write("secret", released.traffic.encode("ascii")))
+        else:
+            token_file = folder.write("credentials", credentials(released.traffic))
         write_logging(folder)
-        variables = environment(folder, server.path, token_file) | _taken_over()
-        become(_java_command(command, settings, folder), variables, folder, server)
+        become(
+            _java_command(command, settings, folder),
+            environment(folder, server.path, token_file) | _taken_over(variables),
+            folder,
+            server,
+        )
     except BaseException:
         folder.close()
         raise
@@ -96,15 +129,13 @@ def _java_command(command: ExecutorCommand, settings: dict[str, str], folder: Pr
         os.pathsep.join(map(str, classpath)),
         *command.options,
         *(f"-D{name}={value}" for name, value in sorted(settings.items())),
-        BACKEND,
+        command.program,
         *command.arguments,
     ]
 
 
-def _taken_over() -> dict[str, str]:
-    return {
-        name: os.environ[name] for name, pattern in _TAKEN_OVER.items() if pattern.fullmatch(os.environ.get(name, ""))
-    }
+def _taken_over(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: variables[name] for name, known in _TAKEN_OVER.items() if known.fullmatch(variables.get(name, ""))}
 
 
 if __name__ == "__main__":

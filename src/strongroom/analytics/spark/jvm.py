@@ -2,17 +2,17 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from strongroom.analytics.spark.gateway import gateway_command, start_gateway
 from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
 from strongroom.analytics.spark.key_server import SOCKET_VARIABLE
 from strongroom.analytics.spark.private_folder import PrivateFolder
-from strongroom.analytics.spark.settings import properties
-from strongroom.errors import ConfigurationError, UnavailableError
+from strongroom.analytics.spark.properties import serialize_properties
+from strongroom.errors import ConfigurationError
 
 MIN_JAVA: Final = 17
 PROPERTIES_NAME: Final = "spark.properties"
@@ -22,7 +22,6 @@ TOKEN_FILE_VARIABLE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105  # a var
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _KEPT: Final = ("HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _STOP_TIMEOUT_S: Final = 20
-_STDERR: Final = 2
 _LOGGING: Final = """\
 status = warn
 rootLogger.level = warn
@@ -100,37 +99,31 @@ def start_jvm(folder: PrivateFolder, settings: Mapping[str, str], variables: Map
         UnavailableError: The JVM doesn't start.
     """
     from pyspark import SparkContext
-    from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
 
     if SparkContext._gateway is not None:  # noqa: SLF001  # PySpark has no public name for it
         raise ConfigurationError(
             "this process has a Spark JVM already", code="spark.running", hint="close that session first"
         )
-    driver = {**settings, "spark.driver.extraClassPath": str(jar_path())}
-    path = folder.write(PROPERTIES_NAME, properties(driver))
-    arguments = {"PYSPARK_SUBMIT_ARGS": f"--properties-file {path} pyspark-shell"}
-    with _only({**variables, **arguments}, temporary=folder.path):
-        try:
-            gateway = launch_gateway(popen_kwargs={"stdout": _STDERR})  # type: ignore[no-untyped-call]  # PySpark's
-        except PySparkRuntimeError:
-            raise UnavailableError(
-                "the JVM does not start", code="spark.jvm", hint="its own words stand above"
-            ) from None
+    path = folder.write(PROPERTIES_NAME, serialize_properties(settings))
+    classpath = [folder.path / CONF_FOLDER, Path(variables["SPARK_HOME"]) / "jars" / "*", jar_path()]
+    command = gateway_command(Path(variables["JAVA_HOME"]) / "bin" / "java", classpath, settings, path)
+    process, address = start_gateway(command, variables, folder.path)
+    with _only({**variables, **address}):
+        gateway = launch_gateway()  # type: ignore[no-untyped-call]  # PySpark's; it connects to what runs already
+    gateway.proc = process
     SparkContext._ensure_initialized(gateway=gateway)  # noqa: SLF001
 
 
 @contextmanager
-def _only(variables: Mapping[str, str], *, temporary: Path) -> Iterator[None]:
-    """This process's environment replaced for a moment: PySpark hands on all of it, and leaves a password in a file."""
-    before, folder = dict(os.environ), tempfile.tempdir
+def _only(variables: Mapping[str, str]) -> Iterator[None]:
+    """This process's environment replaced for a moment: PySpark asks it for what it is told."""
+    before = dict(os.environ)
     os.environ.clear()
     os.environ.update(variables)
-    tempfile.tempdir = str(temporary)
     try:
         yield
     finally:
-        tempfile.tempdir = folder
         os.environ.clear()
         os.environ.update(before)
 

@@ -8,6 +8,7 @@ length and content: the key, or why not. Lengths are 4 bytes, big-endian. One re
 `strongroom.spark.BrokerKmsClient`.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ from typing import Final, Self
 from strongroom.analytics.kms import Kms
 from strongroom.errors import FormatError, KeyReleaseError, PolicyRejected, StrongroomError
 from strongroom.outcome import one_line
+from strongroom.platforms.gramine import find_gramine
 
 SOCKET_VARIABLE: Final = "STRONGROOM_KEY_SOCKET"
 SOCKET_NAME: Final = "keys"
@@ -67,7 +69,7 @@ class KeyServer:
     def _handle(self, connection: socket.socket) -> None:
         with connection, suppress(OSError, FormatError):
             connection.settimeout(TIMEOUT_S)
-            if _user_of(connection) != os.geteuid():
+            if not _is_ours(connection):
                 return
             status, content = answer(self._kms, _reader(connection))
             connection.sendall(bytes([status]) + _LENGTH.pack(len(content)) + content)
@@ -140,6 +142,14 @@ def _reader(connection: socket.socket) -> Callable[[int], bytes]:
         return bytes(received)
 
     return read
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    try:
+        return _user_of(connection) == os.geteuid()
+    except OSError as error:
+        # Gramine has no credentials to show; it connects only processes of one instance, each attested to the other.
+        return error.errno == errno.ENOPROTOOPT and find_gramine() is not None
 
 
 def _user_of(connection: socket.socket) -> int:

@@ -10,28 +10,24 @@ from types import TracebackType
 from typing import Final, Self
 
 from strongroom.errors import ConfigurationError
+from strongroom.platforms.gramine import find_gramine
 
-MEMORY: Final = Path("/dev/shm")  # noqa: S108  # memory; its content is private by mode 0700
+PLACES: Final = (Path("/run/strongroom"), Path("/dev/shm"))  # noqa: S108  # memory; private by mode 0700
+"""Where a pod has memory of its own, and where any Linux has."""
 _REMOVE: Final = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 _MOUNTS: Final = Path("/proc/self/mounts")
 
 
 class PrivateFolder:
-    """Made with mode 0700 on the TEE's own tmpfs; overwritten and removed at the end. Use it as a context manager.
+    """Made with mode 0700 in the TEE's own memory; overwritten and removed at the end. Use it as a context manager.
 
     Raises:
-        ConfigurationError: There is no tmpfs at /dev/shm.
+        ConfigurationError: There is no tmpfs at /run/strongroom or /dev/shm.
     """
 
     def __init__(self) -> None:
-        if not _is_tmpfs(MEMORY):
-            raise ConfigurationError(
-                f"{MEMORY} is not a tmpfs, and secrets are not written to a disk",
-                code="spark.no_tmpfs",
-                hint=f"mount a tmpfs at {MEMORY}",
-            )
         self._guard: subprocess.Popen[bytes] | None = None
-        self.path = MEMORY / f"strongroom-{secrets.token_hex(8)}"
+        self.path = _memory() / f"strongroom-{secrets.token_hex(8)}"
         self.path.mkdir(mode=0o700)
 
     def write(self, name: str, content: bytes) -> Path:
@@ -48,7 +44,12 @@ class PrivateFolder:
         return path
 
     def guard(self) -> None:
-        """Have the folder removed even if this process is killed: by a child that waits for its end."""
+        """Have the folder removed even if this process is killed: by a child that waits for its end.
+
+        In an enclave there is nothing to remove: what is outside of it is ciphertext.
+        """
+        if find_gramine() is not None:
+            return
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _REMOVE, str(self.path)], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -70,6 +71,24 @@ class PrivateFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _memory() -> Path:
+    """The first place that is in memory.
+
+    Raises:
+        ConfigurationError: None is.
+    """
+    if find_gramine() is not None:
+        return PLACES[0]  # Gramine shows no mounts; what is there is measured with the manifest
+    for place in PLACES:
+        if _is_tmpfs(place):
+            return place
+    raise ConfigurationError(
+        f"there is no tmpfs at {' or '.join(map(str, PLACES))}, and secrets are not written to a disk",
+        code="spark.no_tmpfs",
+        hint=f"mount a tmpfs at {PLACES[-1]}",
+    )
 
 
 def _is_tmpfs(folder: Path) -> bool:

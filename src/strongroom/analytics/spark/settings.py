@@ -94,13 +94,40 @@ FREE: Final[tuple[tuple[str, str], ...]] = (
 )
 """Name and value of what a cluster may choose: amounts, addresses and times."""
 
+_LABEL: Final = r"[A-Za-z0-9][A-Za-z0-9./_-]{0,252}"
+_TEMPLATE: Final = r"/opt/spark/pod-template/pod-spec-template\.yml"
 
-def accepted(given: Mapping[str, str], allowed: Mapping[str, str]) -> dict[str, str]:
+KUBERNETES: Final[tuple[tuple[str, str], ...]] = (
+    (r"spark\.kubernetes\.(namespace|(driver\.)?pod\.name|executor\.podNamePrefix)", _NAME),
+    (r"spark\.kubernetes\.((driver|executor)\.)?container\.image", r"[A-Za-z0-9][A-Za-z0-9.:/@_-]{0,400}"),
+    (r"spark\.kubernetes\.container\.image\.pullPolicy", "Always|IfNotPresent|Never"),
+    (r"spark\.kubernetes\.authenticate\.(driver|executor)\.serviceAccountName", _NAME),
+    (r"spark\.kubernetes\.executor\.podTemplateFile", _TEMPLATE),
+    (r"spark\.kubernetes\.(driver|executor)\.podTemplateContainerName", _NAME),
+    (r"spark\.kubernetes\.(driver|executor)\.(request|limit)\.cores", r"\d{1,6}(\.\d{1,3})?m?"),
+    (r"spark\.(kubernetes\.|driver\.|executor\.)memoryOverheadFactor", r"\d(\.\d{1,9})?"),
+    (r"spark\.kubernetes\.(driver\.|executor\.)?(node\.selector|label|annotation)\." + _LABEL, r"[^\x00-\x1f]{0,500}"),
+    (r"spark\.kubernetes\.(submitInDriver|executor\.(deleteOnTermination|disableConfigMap|useDriverPodIP))", _FLAG),
+    (r"spark\.kubernetes\.driver\.annotateExitException", _FLAG),
+    (r"spark\.kubernetes\.allocation\.batch\.(size|delay)", _TIME),
+    (r"spark\.kubernetes\.resource\.type", "python"),
+    (r"spark\.local\.dir", r"/var/(spark|data/spark-[0-9a-f-]{36})"),
+    (r"spark\.app\.submitTime", r"\d{1,16}"),
+    (r"spark\.submit\.deployMode", "client|cluster"),
+    (r"spark\.submit\.pyFiles", ""),
+)
+"""The same for what Kubernetes needs to make pods. Left out are names of classes and of files: the API server is told
+what stands in a token's file, and nobody says that it is a token's.
+"""
+
+
+def accepted(given: Mapping[str, str], allowed: Mapping[str, str], *, kubernetes: bool = False) -> dict[str, str]:
     """Settings of a cluster that may be used.
 
     Args:
         given: What the cluster says.
         allowed: What the application's owner allows beyond that, with these values.
+        kubernetes: Whether the cluster is Kubernetes.
 
     Returns:
         The given settings.
@@ -111,7 +138,7 @@ def accepted(given: Mapping[str, str], allowed: Mapping[str, str]) -> dict[str, 
     refused = [
         Finding("spark.setting", f"the cluster sets {name[:200]!r}, which the application's owner did not allow")
         for name, value in sorted(given.items())
-        if not may_be_given(name, value, allowed)
+        if not may_be_given(name, value, allowed, kubernetes=kubernetes)
     ]
     if refused:
         raise PolicyRejected(
@@ -122,13 +149,14 @@ def accepted(given: Mapping[str, str], allowed: Mapping[str, str]) -> dict[str, 
     return dict(given)
 
 
-def may_be_given(name: str, value: str, allowed: Mapping[str, str]) -> bool:
+def may_be_given(name: str, value: str, allowed: Mapping[str, str], *, kubernetes: bool = False) -> bool:
     """Whether a cluster may give this setting: free, pinned to this very value, or allowed with it."""
     if name in PINNED:
         return PINNED[name] == value
     if allowed.get(name, DEFAULTS.get(name)) == value:
         return True
-    return any(re.fullmatch(names, name) and re.fullmatch(values, value) for names, values in FREE)
+    free = FREE + KUBERNETES if kubernetes else FREE
+    return any(re.fullmatch(names, name) and re.fullmatch(values, value) for names, values in free)
 
 
 def combined(*, own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -142,22 +170,3 @@ def combined(*, own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, s
         Every setting; the pinned ones win.
     """
     return {**DEFAULTS, **own, **given, **PINNED}
-
-
-def properties(settings: Mapping[str, str]) -> bytes:
-    """The settings as a Java properties file."""
-    return "".join(f"{_escaped(name)}={_escaped(value)}\n" for name, value in sorted(settings.items())).encode()
-
-
-def _escaped(text: str) -> str:
-    r"""Text as a properties file holds it: ``\uXXXX`` for whatever has a meaning there.
-
-    Source: Java SE 17 API, java.util.Properties.load(Reader).
-    """
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-/*,[]@$+;") else f"\0{c}" for c in text)
-    return re.sub("\0(.)", lambda found: _units(found[1]), plain, flags=re.DOTALL)
-
-
-def _units(character: str) -> str:
-    encoded = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{encoded[i]:02x}{encoded[i + 1]:02x}" for i in range(0, len(encoded), 2))

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,6 @@ from strongroom.workload import load_workload
 from strongroom.workload.files import find_trusted
 
 MAX_APPLICATION_BYTES: Final = 16 * 1024 * 1024
-MAX_PROPERTIES_BYTES: Final = 1024 * 1024
 
 
 def read_application(path: Path) -> bytes:
@@ -112,25 +111,3 @@ def _print(error: Exception) -> None:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
-
-
-def read_properties(path: Path) -> Mapping[str, str]:
-    """Read the settings that a cluster hands over: ``name value`` or ``name=value`` a line, ``#`` starts a comment.
-
-    Raises:
-        ConfigurationError: It can't be read, or a line is something else.
-    """
-    with file_errors(path), path.open("rb") as file:
-        raw = file.read(MAX_PROPERTIES_BYTES + 1)
-    settings: dict[str, str] = {}
-    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
-        text = line.strip()
-        if not text or text[0] in "#!":
-            continue
-        name, separator, value = text.replace("=", " ", 1).partition(" ") if "=" in text else text.partition(" ")
-        if not separator or "\\" in text:
-            raise ConfigurationError(f"{path}, line {number}: not NAME=VALUE", code="spark.properties")
-        settings[name.strip()] = value.strip()
-    if len(raw) > MAX_PROPERTIES_BYTES:
-        raise ConfigurationError(f"{path} is too long", code="spark.properties")
-    return settings

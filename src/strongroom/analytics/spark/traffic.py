@@ -17,6 +17,7 @@ from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.errors import ConfigurationError, FormatError
 
 SECRET_NAME: Final = b"sparkCookie"
+SECRET_FILE_SETTING: Final = "spark.authenticate.secret.file"  # noqa: S105  # a setting's name
 _MAGIC: Final = b"HDTS\0"
 _MAX_SHORT: Final = 127
 _LOCAL: Final = re.compile(r"local(\[(\d+|\*)(,\s*\d+)?\])?")
@@ -70,6 +71,6 @@ def traffic(master: str, secret: str | None, folder: PrivateFolder) -> tuple[dic
             hint='run as a workload whose keys name one: spark = "taxi/key/spark"',
         )
     if kubernetes:
-        return {"spark.authenticate.secret.file": str(folder.write("secret", secret.encode("ascii")))}, None
+        return {SECRET_FILE_SETTING: str(folder.write("secret", secret.encode("ascii")))}, None
     file = folder.write("credentials", credentials(secret))
     return {"spark.authenticate.secret": f"see the credentials file; not {secrets.token_hex(32)}"}, file
