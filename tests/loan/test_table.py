@@ -1,4 +1,5 @@
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,23 @@ def test_lists_the_first_twenty_and_says_how_many_more() -> None:
         read(HEADER + GOOD + changed("person_age", "x") * 57)
     assert [p.row for p in refused.value.problems] == list(range(2, 22))
     assert refused.value.more == 37
+
+
+def test_a_file_full_of_rows_of_another_length_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strongroom.loan.diagnosis.MAX_BAD_ROWS", 30)
+    with pytest.raises(LoanRowsError) as refused:
+        read(HEADER + "1\n" * 50 + changed("loan_grade", "X") * 500)
+    assert [(p.row, p.kind) for p in refused.value.problems] == [(row, "columns") for row in range(1, 21)]
+    assert refused.value.more == 10
+
+
+def test_rows_of_another_length_do_not_make_the_search_for_wrong_cells_slow() -> None:
+    text = HEADER + "1\n" * 90_000 + changed("person_age", "x") * 60_000
+    started_s = time.process_time()
+    with pytest.raises(LoanRowsError) as refused:
+        read(text)
+    assert refused.value.more == 149_980
+    assert time.process_time() - started_s < 5  # with one pass over the former for each of the latter: minutes
 
 
 def test_rows_are_numbered_across_blocks() -> None:

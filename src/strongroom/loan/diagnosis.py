@@ -1,6 +1,6 @@
 """Finds the wrong rows of a loan file that did not read cleanly. Slower than reading; runs only then."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -15,6 +15,8 @@ from strongroom.loan.schema import CATEGORY_BY_NAME, NUMBER_BY_NAME, Category, N
 # What the quick path accepts as a number, without "nan" and "inf" in any spelling.
 NUMBER_PATTERN: Final = r"^[ \t]*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?[ \t]*$"
 BLOCK_BYTES: Final = 4 << 20
+# Each row of another length costs a call; a file with more of them is no loan file, and is read no further.
+MAX_BAD_ROWS: Final = 100_000
 
 Mask = npt.NDArray[np.bool_]
 
@@ -22,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 def row_problems(
     source: BinaryIO, header: list[str], names: list[str], extra: Sequence[str]
 ) -> tuple[tuple[RowProblem, ...], int]:
-    """The first problems in row order and how many there are in all.
+    """The first problems in row order and how many there are in all, or were when reading was given up.
 
     Args:
         source: The opened CSV file, at its beginning.
@@ -33,17 +35,34 @@ def row_problems(
     Raises:
         pyarrow.ArrowInvalid: The file is not CSV at all.
     """
-    bad_rows: list[int] = []
+    bad_rows: list[int] = []  # the first ones: what comes after them is not shown, so its number only has to be larger
     total_bad = 0
 
     def skip(row: Any) -> str:
         nonlocal total_bad
         total_bad += 1
-        if len(bad_rows) < SHOWN or total_bad < 1 << 20:
+        if len(bad_rows) < SHOWN:
             bad_rows.append(row.number - 1)
-        return "skip"
+        return "skip" if total_bad < MAX_BAD_ROWS else "error"
 
-    reader = pa_csv.open_csv(
+    found: list[RowProblem] = []
+    total = done = 0
+    try:
+        for batch in _text_batches(source, names, skip):
+            batch_found, count = _batch_problems(batch, [name for name in names if name not in extra], done, bad_rows)
+            found = sorted([*found, *batch_found])[:SHOWN]
+            total += count
+            done += batch.num_rows
+    except pa.ArrowInvalid:
+        if total_bad < MAX_BAD_ROWS:
+            raise
+    whole = [RowProblem(row, "", "columns", f"{len(header)} cells") for row in bad_rows]
+    return tuple(sorted([*found, *whole])[:SHOWN]), total + total_bad
+
+
+def _text_batches(source: BinaryIO, names: list[str], skip: Callable[[Any], str]) -> Iterator[Any]:
+    """The columns as text; rows of another length go to `skip`, in order."""
+    yield from pa_csv.open_csv(
         source,
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
         parse_options=pa_csv.ParseOptions(invalid_row_handler=skip),
@@ -51,15 +70,6 @@ def row_problems(
             column_types=dict.fromkeys(names, pa.binary()), include_columns=names, strings_can_be_null=False
         ),
     )
-    found: list[RowProblem] = []
-    total = done = 0
-    for batch in reader:
-        batch_found, count = _batch_problems(batch, [name for name in names if name not in extra], done, bad_rows)
-        found = sorted([*found, *batch_found])[:SHOWN]
-        total += count
-        done += batch.num_rows
-    whole = [RowProblem(row, "", "columns", f"{len(header)} cells") for row in bad_rows[:SHOWN]]
-    return tuple(sorted([*found, *whole])[:SHOWN]), total + total_bad
 
 
 def _batch_problems(batch: Any, names: list[str], done: int, bad_rows: list[int]) -> tuple[list[RowProblem], int]:

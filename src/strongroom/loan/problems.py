@@ -37,7 +37,7 @@ class LoanRowsError(FormatError):
 
     Args:
         problems: The first problems in row order, at most 20.
-        more: How many problems were found beyond those.
+        more: How many problems were found beyond those. A file with 100,000 rows of another length is read no further.
     """
 
     default_code = "loan.rows"
