@@ -28,6 +28,9 @@ class MemoryStorage:
             raise FileNotFoundError(path)
         return io.BytesIO(self.files[path])
 
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
     @contextmanager
     def create(self, path: str, /) -> Iterator[BinaryIO]:
         sink = io.BytesIO()

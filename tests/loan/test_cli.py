@@ -143,6 +143,42 @@ def test_refuses_and_changes_nothing(trained: Any, arguments: tuple[str, ...]) -
     assert trained.files == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("process", "book/loans.csv", "--seed", "5"),
+        ("evaluate", "--threshold", "0.3"),
+        ("predict", "book/loans.csv", "--threshold", "0.3"),
+        ("predict", "book/loans.csv", "--reasons"),
+        ("continue", "--data", "processed", "--rounds", "1", "--out", "predictions/loan.csv"),
+        ("report", "results/loan.json"),
+        ("export", "--format", "ubj", "--out", "exports/loan"),
+        ("export", "--format", "onnx", "--out", "exports/loan"),
+        ("export", "--format", "csv", "--out", "exports"),
+    ],
+    ids=" ".join,
+)
+def test_replaces_nothing_without_being_told_to(trained: Any, arguments: tuple[str, ...]) -> None:
+    for first in (("evaluate",), ("predict", "book/loans.csv")):
+        assert run(*first).error is None
+    for to in ("ubj", "onnx"):
+        assert run("export", "--format", to, "--out", "exports/loan").error is None
+    assert run("export", "--format", "csv", "--out", "exports").error is None
+    before = dict(trained.files)
+    refused = run(*arguments)
+    assert isinstance(refused.error, WouldOverwrite)
+    assert refused.error.hint is not None
+    assert trained.files == before
+    assert run(*arguments, "--force").error is None
+
+
+def test_what_a_data_step_did_is_shown_without_what_is_unset(room: Any) -> None:
+    lines = run("process", "book/loans.csv").out.splitlines()
+    assert "seed               0" in lines
+    assert not any("None" in line or "{" in line for line in lines)
+    assert run("process", "book/loans.csv", "--out", "again", "--json").json["settings"]["size"] is None
+
+
 def test_sample_writes_a_readable_book_and_does_not_replace_a_file(tmp_path: Path) -> None:
     out = tmp_path / "loans.csv"
     assert run("sample", "--rows", "500", "--out", str(out)).error is None

@@ -117,6 +117,31 @@ def test_refuses_a_bundle_with_unknown_parameters(started: Any) -> None:
         continue_training(started, "second", settings=ContinueSettings(rounds=2))
 
 
+@pytest.mark.parametrize("again", [{"seed": 3}, {"test_share": 0.3}])
+@pytest.mark.parametrize("data", ["first", "second"])
+def test_refuses_to_continue_when_the_rows_of_before_were_replaced(
+    started: Any, again: dict[str, Any], data: str
+) -> None:
+    # Divided again, rows that were held out would be trained on, and those that were trained on would be held out.
+    jobs.process(started, "data/first.csv", "first", ProcessSettings(**again))
+    before = dict(started.files)
+    with pytest.raises(FormatError, match="'first'") as refused:
+        continue_training(started, data, settings=ContinueSettings(rounds=2))
+    assert refused.value.code == "loan.data_changed"
+    assert started.files == before
+
+
+def test_the_same_data_step_done_again_changes_nothing(started: Any) -> None:
+    jobs.process(started, "data/first.csv", "first")
+    assert continue_training(started, "first", settings=ContinueSettings(rounds=2)).version.number == 2
+    jobs.process(started, "data/second.csv", "second")
+    outcome = continue_training(started, "second", settings=ContinueSettings(rounds=2, champion=True))
+    jobs.process(started, "data/second.csv", "second", ProcessSettings(seed=1))
+    with pytest.raises(FormatError, match="'second'"):
+        continue_training(started, "first", settings=ContinueSettings(rounds=2))
+    assert read_catalog(started, "loan").champion == outcome.version.number
+
+
 @pytest.mark.parametrize("settings", [{"rounds": 0}, {"rounds": 20_001}, {"rows": "some"}])
 def test_refuses_settings_out_of_range(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

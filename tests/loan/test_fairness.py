@@ -5,7 +5,7 @@ import pytest
 
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.loan.book import LoanBook
-from strongroom.loan.fairness import RATES, Fairness, measure_fairness, privileged_rows
+from strongroom.loan.fairness import RATES, Fairness, measure_fairness, privileged_rows, privileged_words
 
 
 def measured(labels: list[int], called: list[int], privileged: list[int]) -> Fairness:
@@ -63,6 +63,9 @@ def test_groups_by_category_number_and_kept_column(small_book: LoanBook) -> None
     owners = privileged_rows(book, "person_home_ownership", ["OWN", "MORTGAGE"])
     assert np.array_equal(owners, np.isin(book.codes["person_home_ownership"], [0, 2]))
     assert np.array_equal(privileged_rows(book, "person_age", ["30"]), book.numbers["person_age"] >= 30)
+    assert privileged_words(book, "person_age", ["30"]) == "30 or more"
+    assert privileged_words(book, "person_home_ownership", ["OWN", "MORTGAGE"]) == "OWN, MORTGAGE"
+    assert privileged_words(book, "bias_variable", ["1"]) == "1"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.errors import FormatError
+from strongroom.loan import plots
 from strongroom.loan.evaluation import evaluate_scores
 from strongroom.loan.fairness import measure_fairness
 from strongroom.loan.model_card import render_model_card
@@ -16,6 +18,7 @@ from strongroom.loan.results import Results
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.random(2_000).astype(np.float32)
+WIDEST_LETTER_PX = 7.5
 LABELS = (RNG.random(2_000) < SCORES).astype(np.int8)
 
 
@@ -173,3 +176,20 @@ def test_the_card_has_its_sections_and_escapes_markdown() -> None:
     ]
     assert "\\<b\\>note" in card
     assert "contradicts amount and income" in card
+
+
+def test_the_card_names_training_parameters_in_words() -> None:
+    card = render_model_card(results(model={"name": "loan", "parameters": {"max_depth": 6, "seed": 0}}))
+    assert "- Parameters: max\\_depth = 6, seed = 0" in card.splitlines()
+
+
+def test_long_names_fit_beside_their_bars() -> None:
+    names = ["person_home_ownership=MORTGAGE", "loan_intent=DEBTCONSOLIDATION", "x" * 60]
+    drawing = plots.bars("Importance", [(name, 0.5) for name in names])
+    ends = [float(x) for x in re.findall(r'<text x="([0-9.]+)" y="[0-9]+" text-anchor="end">', drawing)]
+    assert len(ends) == len(names)
+    for end, name in zip(ends, names, strict=True):
+        assert end >= WIDEST_LETTER_PX * len(name)
+    found = re.search(r'viewBox="0 0 ([0-9]+) ', drawing)
+    assert found
+    assert float(found[1]) > max(ends)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from strongroom.cli.loan_room import INSIDE, data, loan_room, progress, say
+from strongroom.cli.loan_room import INSIDE, Force, check_free, data, loan_room, progress, say
 from strongroom.cli.loan_serve import EPILOG as SERVE_EPILOG
 from strongroom.cli.loan_serve import HELP as SERVE_HELP
 from strongroom.cli.loan_serve import serve
@@ -52,7 +52,6 @@ class PresetChoice(StrEnum):
 Source = Annotated[str, typer.Argument(metavar="CSV", help="Sealed loan file.", show_default=False)]
 Data = Annotated[str, typer.Option("--data", help="Folder of processed rows.")]
 Threshold = Annotated[float, typer.Option("--threshold", help="A probability above it is called a default.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 
 @app.command(epilog="Example: strongroom loan sample --rows 100000 --out loans.csv")
@@ -95,6 +94,7 @@ def process(
     protocol: Annotated[
         Protocol, typer.Option("--protocol", help="`reference` leaks held-out rows into training: to compare only.")
     ] = Protocol.STRONGROOM,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Validate a loan book, hold rows out, grow the rest if asked, write both as Parquet."""
@@ -104,8 +104,9 @@ def process(
 
     settings = jobs.ProcessSettings(size, test_share, seed, protocol.value, tuple(keep or ()))
     with loan_room() as room, progress("process") as advance:
-        manifest = jobs.process(room, source, out, settings, progress=advance)
-    data(asdict(manifest), as_json)
+        check_free(room, [f"{out}/manifest.json"], force=force)
+        manifest = asdict(jobs.process(room, source, out, settings, progress=advance))
+    data(manifest if as_json else manifest.pop("settings") | manifest, as_json)
 
 
 @app.command(epilog=f"Example: strongroom loan train --model loan --early-stopping 50. {INSIDE}")
@@ -151,6 +152,7 @@ def continue_(
         bool, typer.Option("--always-serve", help="Serve the result even if it ranks the held-out rows worse.")
     ] = False,
     out: Annotated[str | None, typer.Option("--out", help="JSON file for the outcome.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Add trees for a new batch; served only if the held-out rows are not ranked worse."""
@@ -158,6 +160,7 @@ def continue_(
 
     settings = ContinueSettings(rounds, "new" if new_rows_only else "all", True if always_serve else None)
     with loan_room() as room, progress("continue") as advance:
+        check_free(room, [out] if out else [], force=force)
         outcome = continue_training(room, rows, model, settings, progress=advance)
         if out:
             write_continued(room, outcome, out)
@@ -185,6 +188,7 @@ def evaluate(
             "--fairness", metavar="COLUMN=VALUES", help="Compare groups: privileged values, or a lower bound."
         ),
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score the model on the held-out rows; write OUT.json, .csv, .html and .md (model card)."""
@@ -192,6 +196,7 @@ def evaluate(
 
     groups = [_group(text) for text in fairness or []]
     with loan_room() as room:
+        check_free(room, [f"{out}.json", f"{out}.csv", f"{out}.html", f"{out}.md"], force=force)
         results = jobs.evaluate(room, rows, model, out, version=version, threshold=threshold, fairness=groups)
     for note in results.notes:
         say(f"note: {note}")
@@ -206,6 +211,7 @@ def predict(
     version: VersionNumber = None,
     threshold: Threshold = 0.5,
     reasons: Annotated[bool, typer.Option("--reasons", help="Add the four inputs that raise the risk most.")] = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score the rows of a loan file."""
@@ -213,6 +219,7 @@ def predict(
 
     options: dict[str, Any] = {"version": version, "threshold": threshold}
     with loan_room() as room:
+        check_free(room, [out], force=force)
         if reasons:
             with progress("reasons") as advance:
                 predictions = jobs.predict_with_reasons(room, source, model, out, **options, progress=advance)
@@ -222,20 +229,23 @@ def predict(
     data({"rows": len(predictions.probabilities), "called_default": defaults, "out": out}, as_json)
 
 
-@app.command(epilog=f"Example: strongroom loan report results/loan.json --out results/loan.html. {INSIDE}")
+@app.command(epilog=f"Example: strongroom loan report results/loan.json --force. {INSIDE}")
 def report(
     results: Annotated[str, typer.Argument(metavar="JSON", help="What `evaluate` wrote.", show_default=False)],
-    out: Annotated[str, typer.Option("--out", help="HTML file to write.")] = "results/loan.html",
+    out: Annotated[str | None, typer.Option("--out", help="HTML file to write [default: beside JSON].")] = None,
+    force: Force = False,
 ) -> None:
     """Render an evaluation as one HTML page."""
     from strongroom.loan import jobs
     from strongroom.loan.report import render_report
 
     with loan_room() as room:
+        path = out or results.removesuffix(".json") + ".html"
+        check_free(room, [path], force=force)
         page = render_report(jobs.read_results(room, results))
-        with room.create(out) as sink:
+        with room.create(path) as sink:
             sink.write(page.encode())
-    say(f"wrote {out}")
+    say(f"wrote {path}")
 
 
 def _group(text: str) -> tuple[str, list[str]]:
@@ -255,7 +265,7 @@ def _weight(text: str | None) -> float | Any:
 
 
 app.command(help=SERVE_HELP, epilog=SERVE_EPILOG)(serve)
-app.command(help=VERSIONS_HELP, epilog=INSIDE)(versions)
+app.command(help=VERSIONS_HELP, epilog=f"Example: strongroom loan versions --model loan --json. {INSIDE}")(versions)
 app.command(help=PROMOTE_HELP, epilog=f"Example: strongroom loan promote 3. {INSIDE}")(promote)
 app.command(help=DRIFT_HELP, epilog=f"Example: strongroom loan drift --data november. {INSIDE}")(drift)
 app.command(help=EXPORT_HELP, epilog=EXPORT_EXAMPLES)(export)

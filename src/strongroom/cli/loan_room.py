@@ -2,10 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
+
+from strongroom.errors import WouldOverwrite
 from strongroom.loan.problems import LoanRowsError
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 INSIDE: Final = "Runs inside a workload (`strongroom workload run`); paths are below its mounts."
 NAMED_IN_ERROR: Final = 3
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 @contextmanager
@@ -31,6 +36,22 @@ def loan_room() -> Iterator["Room"]:
             for problem in error.problems[NAMED_IN_ERROR:]:
                 say(str(problem))
             raise
+
+
+def check_free(room: "Room", paths: Iterable[str], *, force: bool) -> None:
+    """Refuse to replace files without being told to, before any work is done.
+
+    Args:
+        room: Where they would be.
+        paths: What would be written.
+        force: Being told to.
+
+    Raises:
+        WouldOverwrite: One is there.
+    """
+    for path in paths:
+        if not force and room.exists(path):
+            raise WouldOverwrite(f"{path} exists", hint="write to another --out, or replace it with --force")
 
 
 @contextmanager
@@ -56,11 +77,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def data(values: dict[str, Any], as_json: bool) -> None:
-    """Print values to stdout, as JSON or one a line."""
+    """Print values to stdout, as JSON or one a line; without values that are unset."""
     if as_json:
         print(json.dumps(values, sort_keys=True))  # noqa: T201
         return
     for name, value in values.items():
+        if value is None or value == ():
+            continue
         print(f"{name:<18} {value:.6f}" if isinstance(value, float) else f"{name:<18} {value}")  # noqa: T201
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from strongroom.cli.loan_room import INSIDE, data, loan_room, say
+from strongroom.cli.loan_room import INSIDE, Force, check_free, data, loan_room, say
 
 ModelName = Annotated[str, typer.Option("--model", help="Model name.")]
 VersionNumber = Annotated[int | None, typer.Option("--version", min=1, help="Version [default: the champion].")]
@@ -85,17 +85,22 @@ def export(
     model: ModelName = "loan",
     version: VersionNumber = None,
     rows: Annotated[str, typer.Option("--data", help="Folder of processed rows, for csv.")] = "processed",
+    force: Force = False,
 ) -> None:
     """Write a model, or processed rows, for other tools."""
     from strongroom.loan.catalog import load_model
-    from strongroom.loan.export import export_matrices, export_model
+    from strongroom.loan.export import export_matrices, export_model, matrix_paths, model_paths
+    from strongroom.loan.processing import read_manifest
 
     with loan_room() as room:
         bundle = load_model(room, model, version)
         match to.value:
             case "csv":
+                manifest = read_manifest(room, rows)
+                check_free(room, matrix_paths(manifest.train_rows + manifest.test_rows, out), force=force)
                 written = export_matrices(room, bundle, rows, out)
             case model_format:
+                check_free(room, model_paths(model_format, out), force=force)
                 written = export_model(room, bundle, model_format, out)
     for path in written:
         print(path)  # noqa: T201

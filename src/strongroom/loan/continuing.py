@@ -110,7 +110,7 @@ def continue_training(
 
     Raises:
         ConfigurationError: Unknown model, or a setting is not allowed.
-        FormatError: Model or data are malformed, or nothing is left to train on.
+        FormatError: Model or data are malformed, nothing is left to train on, or the rows of before were replaced.
         TrainingCancelled: `cancelled` said so; nothing was published.
     """
     settings = settings or ContinueSettings()
@@ -147,6 +147,7 @@ def write_continued(storage: Storage, outcome: Continued, out: str) -> None:
 
 
 def _rows(storage: Storage, bundle: Bundle, folders: list[str]) -> _Rows:
+    _check_batches(storage, bundle)
     held_out = join([_held_out(storage, folder) for folder in _folders(bundle, "held_out")])
     batch = join([read_rows(storage, folder, "train").weighted() for folder in folders])
     kept = batch.take(without_copies(batch, held_out))
@@ -164,18 +165,40 @@ def _folders(bundle: Bundle, key: str) -> list[str]:
     return folders
 
 
+def _check_batches(storage: Storage, bundle: Bundle) -> None:
+    """Refuse rows that took the place of those the model was trained on: held-out rows could be among them.
+
+    Raises:
+        FormatError: A folder holds other rows, code ``loan.data_changed``.
+    """
+    batches = bundle.metadata.get("batches")
+    if not isinstance(batches, dict):
+        raise FormatError(
+            "the model does not say which rows it was trained on", code="loan.bundle", hint="train it again"
+        )
+    for folder in dict.fromkeys([*_folders(bundle, "data"), *_folders(bundle, "held_out")]):
+        if read_manifest(storage, folder).digest != batches.get(folder):
+            raise FormatError(
+                f"the rows in {folder!r} are not those the model was trained on",
+                code="loan.data_changed",
+                hint="process a new file into a folder of its own, and continue with that",
+            )
+
+
 def _held_out(storage: Storage, folder: str) -> LoanBook:
     return held_out_rows(read_rows(storage, folder, "test"), read_manifest(storage, folder))
 
 
 def _metadata(storage: Storage, bundle: Bundle, folders: list[str], rows: list[LoanBook]) -> dict[str, Any]:
-    digests = [read_manifest(storage, folder).source_digest for folder in folders]
+    manifests = {folder: read_manifest(storage, folder) for folder in folders}
+    digests = [manifest.source_digest for manifest in manifests.values()]
     everything = join(rows)
     return {
         **bundle.metadata,
         "train_rows": len(everything),
         "data": list(dict.fromkeys([*_folders(bundle, "data"), *folders])),
         "data_digests": list(dict.fromkeys([*bundle.metadata.get("data_digests", []), *digests])),
+        "batches": {**bundle.metadata["batches"], **{folder: m.digest for folder, m in manifests.items()}},
         "baseline": measure_baseline(everything).to_json(),
         "continued_from": bundle.digest,
     }

@@ -9,7 +9,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
@@ -29,6 +29,11 @@ Format = Literal["ubj", "joblib", "onnx"]
 
 SIDES: Final[tuple[Literal["train", "test"], ...]] = ("train", "test")
 CHUNK_ROWS: Final = 250_000
+SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ubj": (".ubj", ".preprocessor.json"),
+    "joblib": (".joblib", ".preprocessor.sav"),
+    "onnx": (".onnx",),
+}
 HOT_COLUMNS: Final = ("person_home_ownership", "loan_intent", "loan_grade", "cb_person_default_on_file")
 
 
@@ -50,11 +55,16 @@ def export_model(storage: Storage, bundle: Bundle, to: Format, out: str) -> tupl
     makers = {"ubj": _ubj_files, "joblib": _joblib_files, "onnx": _onnx_files}
     if to not in makers:
         raise ConfigurationError("the format is ubj, joblib or onnx", code="loan.export")
-    files = {f"{out}{suffix}": content for suffix, content in makers[to](bundle).items()}
-    for path, content in files.items():
+    paths = model_paths(to, out)
+    for path, content in zip(paths, makers[to](bundle), strict=True):
         with storage.create(path) as sink:
             sink.write(content)
-    return tuple(files)
+    return paths
+
+
+def model_paths(to: Format, out: str) -> tuple[str, ...]:
+    """What `export_model` would write, with the same arguments."""
+    return tuple(f"{out}{suffix}" for suffix in SUFFIXES[to])
 
 
 def export_matrices(storage: Storage, bundle: Bundle, data: str, out: str) -> tuple[str, ...]:
@@ -73,14 +83,16 @@ def export_matrices(storage: Storage, bundle: Bundle, data: str, out: str) -> tu
         FormatError: The folder doesn't hold processed rows.
     """
     sides = {side: read_rows(storage, data, side).book for side in SIDES}
-    size = sum(len(book) for book in sides.values())
-    paths: list[str] = []
-    for side, book in sides.items():
-        pair = (f"{out}/X_{side}_{size}.csv", f"{out}/y_{side}_{size}.csv")
+    paths = matrix_paths(sum(len(book) for book in sides.values()), out)
+    for book, pair in zip(sides.values(), (paths[:2], paths[2:]), strict=True):
         with storage.create(pair[0]) as features, storage.create(pair[1]) as target:
             write_matrices(bundle, book, features, target)
-        paths += pair
-    return tuple(paths)
+    return paths
+
+
+def matrix_paths(rows: int, out: str) -> tuple[str, ...]:
+    """What `export_matrices` would write for so many processed rows, train before test."""
+    return tuple(f"{out}/{kind}_{side}_{rows}.csv" for side in SIDES for kind in ("X", "y"))
 
 
 def write_matrices(bundle: Bundle, book: LoanBook, features: BinaryIO, target: BinaryIO) -> None:
@@ -102,18 +114,18 @@ def write_matrices(bundle: Bundle, book: LoanBook, features: BinaryIO, target: B
             pa_csv.write_csv(pa.table({TARGET: part.target}), pa.PythonFile(target, mode="w"), options)
 
 
-def _ubj_files(bundle: Bundle) -> dict[str, bytes]:
+def _ubj_files(bundle: Bundle) -> list[bytes]:
     preprocessor = json.dumps(bundle.preprocessor.to_json(), indent=1, sort_keys=True).encode()
-    return {".ubj": bytes(bundle.booster.save_raw("ubj")), ".preprocessor.json": preprocessor}
+    return [bytes(bundle.booster.save_raw("ubj")), preprocessor]
 
 
-def _onnx_files(bundle: Bundle) -> dict[str, bytes]:
+def _onnx_files(bundle: Bundle) -> list[bytes]:
     from strongroom.loan.onnx_trees import onnx_model
 
-    return {".onnx": onnx_model(bundle)}
+    return [onnx_model(bundle)]
 
 
-def _joblib_files(bundle: Bundle) -> dict[str, bytes]:
+def _joblib_files(bundle: Bundle) -> list[bytes]:
     import joblib
 
     if bundle.preprocessor.recipe != "reference":
@@ -122,11 +134,11 @@ def _joblib_files(bundle: Bundle) -> dict[str, bytes]:
             code="loan.export",
             hint="train with `--preset reference`, or export ubj or onnx",
         )
-    files = {}
-    for suffix, value in ((".joblib", bundle.booster), (".preprocessor.sav", scikit_preprocessor(bundle.preprocessor))):
+    files = []
+    for value in (bundle.booster, scikit_preprocessor(bundle.preprocessor)):
         buffer = io.BytesIO()
         joblib.dump(value, buffer)
-        files[suffix] = buffer.getvalue()
+        files.append(buffer.getvalue())
     return files
 
 

@@ -109,6 +109,12 @@ def privileged_rows(book: LoanBook, column: str, values: Sequence[str]) -> Mask:
     return np.asarray(mask, bool)
 
 
+def privileged_words(book: LoanBook, column: str, values: Sequence[str]) -> str:
+    """What makes a row privileged, in words; the arguments are those of `privileged_rows`."""
+    bound = column in NUMBER_BY_NAME and column not in book.extra
+    return f"{values[0]} or more" if bound else ", ".join(values)
+
+
 def _bound(column: str, values: Sequence[str]) -> float:
     try:
         (bound,) = map(float, values)

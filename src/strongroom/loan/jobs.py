@@ -12,7 +12,7 @@ from strongroom.loan.bundle import Bundle
 from strongroom.loan.drift import Baseline, Drift, measure_baseline, measure_drift
 from strongroom.loan.evaluation import evaluate_scores, report_csv
 from strongroom.loan.explanation import explain, write_reasons
-from strongroom.loan.fairness import measure_fairness, privileged_rows
+from strongroom.loan.fairness import measure_fairness, privileged_rows, privileged_words
 from strongroom.loan.model_card import render_model_card
 from strongroom.loan.prediction import DEFAULT_THRESHOLD, Predictions, check_threshold, predict_book, write_predictions
 from strongroom.loan.presets import TrainSettings
@@ -62,7 +62,9 @@ def train(
     rows = training_rows(storage, folders)
     trained = train_rows(rows, settings, progress=progress, cancelled=cancelled)
     metadata = training_facts(trained, settings, rows, folders)
-    metadata["data_digests"] = [read_manifest(storage, folder).source_digest for folder in folders]
+    manifests = {folder: read_manifest(storage, folder) for folder in folders}
+    metadata["data_digests"] = [manifest.source_digest for manifest in manifests.values()]
+    metadata["batches"] = {folder: manifest.digest for folder, manifest in manifests.items()}
     bundle = Bundle(trained.booster, trained.preprocessor, metadata)
     return catalog.publish(storage, model, bundle, now=datetime.now(UTC), note="trained", champion=champion)
 
@@ -131,7 +133,7 @@ def evaluate(
             probabilities > threshold,
             privileged_rows(book, column, values),
             column=column,
-            name=", ".join(values),
+            name=privileged_words(book, column, values),
         )
         for column, values in fairness
     )

@@ -37,7 +37,7 @@ def render_model_card(results: Results) -> str:
     """
     model, evaluation = results.model, results.evaluation
     lines = [f"# Model card: {_text(model.get('name', 'loan'))}, version {_text(model.get('version', '?'))}", ""]
-    lines += _section("Model", [f"{label}: {_text(model.get(key, '?'))}" for key, label in _FACTS.items()])
+    lines += _section("Model", [f"{label}: {_text(_plain(model.get(key, '?')))}" for key, label in _FACTS.items()])
     lines += _section("Intended use", [INTENDED_USE])
     lines += _section("Training data", _data_lines(model))
     lines += _section("Evaluation", [f"Held-out rows: {evaluation.rows:,}", f"Threshold: {evaluation.threshold:g}"])
@@ -90,6 +90,10 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     body = ["| " + " | ".join(row) + " |" for row in rows]
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *body]
+
+
+def _plain(value: object) -> object:
+    return ", ".join(f"{name} = {part}" for name, part in value.items()) if isinstance(value, dict) else value
 
 
 def _text(value: object) -> str:

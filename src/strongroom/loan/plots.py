@@ -10,8 +10,10 @@ LEFT, TOP, RIGHT, BOTTOM = 52, 14, 14, 46
 INNER_W: Final = WIDTH - LEFT - RIGHT
 INNER_H: Final = HEIGHT - TOP - BOTTOM
 BAR_HEIGHT: Final = 22
-BAR_LABEL: Final = 230
-BAR_WIDTH: Final = 720
+BAR_LENGTH: Final = 430
+BAR_VALUE: Final = 60
+# Widest of the usual sans-serif fonts at 12 px (DejaVu Sans: capitals 8.2, others 7.4 px on average).
+LETTER_W: Final = 8
 
 Points = Sequence[tuple[float, float]]
 
@@ -45,13 +47,14 @@ def bars(title: str, items: Sequence[tuple[str, float]]) -> str:
         items: Name and value, not negative; drawn in this order.
     """
     largest = max((value for _, value in items), default=0.0) or 1.0
-    parts = [_open(BAR_WIDTH, BAR_HEIGHT * len(items) + 8, title)]
+    label = 16 + LETTER_W * max((len(name) for name, _ in items), default=0)
+    parts = [_open(label + BAR_LENGTH + BAR_VALUE, BAR_HEIGHT * len(items) + 8, title)]
     for row, (name, value) in enumerate(items):
         top = row * BAR_HEIGHT + 4
-        length = (BAR_WIDTH - BAR_LABEL - 60) * value / largest
-        parts.append(f'<text x="{BAR_LABEL - 8}" y="{top + 14}" text-anchor="end">{html.escape(name)}</text>')
-        parts.append(f'<rect class="bar" x="{BAR_LABEL}" y="{top}" width="{length:.1f}" height="{BAR_HEIGHT - 6}"/>')
-        parts.append(f'<text x="{BAR_LABEL + length + 6:.1f}" y="{top + 14}">{value:.3f}</text>')
+        length = BAR_LENGTH * value / largest
+        parts.append(f'<text x="{label - 8}" y="{top + 14}" text-anchor="end">{html.escape(name)}</text>')
+        parts.append(f'<rect class="bar" x="{label}" y="{top}" width="{length:.1f}" height="{BAR_HEIGHT - 6}"/>')
+        parts.append(f'<text x="{label + length + 6:.1f}" y="{top + 14}">{value:.3f}</text>')
     return "".join([*parts, "</svg>"])
 
 

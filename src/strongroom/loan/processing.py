@@ -77,6 +77,11 @@ class Manifest:
     test_rows: int
     leaky: bool
 
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, that stands for the processed rows: the same file and settings give the same rows."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
 
 def process(
     storage: Storage,

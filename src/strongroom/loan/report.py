@@ -44,7 +44,8 @@ p.sub { color: var(--soft); margin-top: 0; } .banner { border: 2px solid #b45309
 .tile { border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem 0.8rem; }
 .tile b { display: block; font-size: 1.3rem; } .tile span { color: var(--soft); font-size: 0.85rem; }
 table { border-collapse: collapse; width: 100%; } th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.6rem;
-  text-align: left; vertical-align: top; overflow-wrap: anywhere; } td.n, th.n { text-align: right; }
+  text-align: left; vertical-align: top; overflow-wrap: anywhere; } td.n, th.n { text-align: right;
+  overflow-wrap: normal; white-space: nowrap; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } figcaption { color: var(--soft); }
 svg { max-width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--ink); }
 svg .frame { fill: none; stroke: var(--line); } svg .grid { stroke: var(--line); stroke-width: 0.6; }

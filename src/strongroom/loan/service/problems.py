@@ -56,6 +56,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "loan.bundle": 500,
     "loan.bundle_swapped": 500,
     "loan.catalog": 500,
+    "loan.data_changed": 500,
     "loan.engine": 500,
     "loan.manifest": 500,
     "loan.processed": 500,
