@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xgboost as xgb
 
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.loan import jobs
@@ -36,7 +37,7 @@ def started(storage: Any, small_book: LoanBook) -> Any:
 
 def test_trees_are_added_and_the_old_ones_and_the_preprocessor_stay(started: Any, small_book: LoanBook) -> None:
     old = load_model(started, "loan")
-    outcome = continue_training(started, "second", settings=ContinueSettings(rounds=10, champion=True))
+    outcome = continue_training(started, "second", settings=ContinueSettings(rounds=10, rows="new", champion=True))
     new = load_model(started, "loan")
     assert outcome.version.number == 2
     assert new.booster.num_boosted_rounds() == 40
@@ -47,6 +48,31 @@ def test_trees_are_added_and_the_old_ones_and_the_preprocessor_stay(started: Any
     )
     assert new.metadata["data"] == ["first", "second"]
     assert new.metadata["held_out"] == ["first"]
+
+
+def splits_and_leaves(booster: xgb.Booster, trees: int) -> tuple[list[str], list[float]]:
+    lines = "\n".join(booster.get_dump()[:trees]).splitlines()
+    values = [float(line.partition("leaf=")[2]) for line in lines if "leaf=" in line]
+    return [line.partition("leaf=")[0] for line in lines], values
+
+
+def test_with_all_rows_the_old_trees_keep_their_splits_and_their_leaves_learn(started: Any) -> None:
+    old_splits, old_leaves = splits_and_leaves(load_model(started, "loan").booster, 30)
+    outcome = continue_training(started, "second", settings=ContinueSettings(rounds=10, champion=True))
+    new = load_model(started, "loan").booster
+    splits, leaves = splits_and_leaves(new, 30)
+    assert new.num_boosted_rounds() == 40
+    assert splits == old_splits
+    assert not np.allclose(leaves, old_leaves)
+    assert outcome.after["log_loss"] < outcome.before["log_loss"]
+
+
+def test_constrained_trees_keep_their_leaves(started: Any) -> None:
+    jobs.train(started, "first", "constrained", TrainSettings(rounds=30, monotone=True))
+    _, old_leaves = splits_and_leaves(load_model(started, "constrained").booster, 30)
+    continue_training(started, "second", "constrained", ContinueSettings(rounds=5, champion=True))
+    _, leaves = splits_and_leaves(load_model(started, "constrained").booster, 30)
+    assert leaves == old_leaves
 
 
 def test_before_and_after_are_measured_on_the_same_held_out_rows(started: Any) -> None:

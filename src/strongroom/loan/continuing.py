@@ -1,7 +1,8 @@
 """Continues a model with a new batch of rows, and says honestly whether that helped.
 
 Trees are added to the served version; its preprocessor stays, so the feature space can't shift under the old trees.
-By default the new trees see all rows so far: trees fitted to the new batch alone forget the old one.
+By default the new trees see all rows so far, and the old ones' leaves are fitted to them again: trees fitted to the new
+batch alone forget the old one, and leaves fitted to the old one alone leave the new trees little to learn.
 """
 
 import json
@@ -64,7 +65,7 @@ class ContinueSettings:
 
     Args:
         rounds: Trees to add.
-        rows: ``all``: the new trees see all rows so far; ``new``: the new batch only.
+        rows: ``all``: old leaves and new trees see all rows so far; ``new``: the new trees see the new batch only.
         champion: Serve the new version; None: if its AUC on the held-out rows is not lower.
     """
 
@@ -122,8 +123,9 @@ def continue_training(
         raise ConfigurationError(f"a model has at most {MAX_TREES} trees", code="loan.rounds")
     drift_baseline = Baseline.from_json(bundle.metadata.get("baseline"))
     rows = _rows(storage, bundle, folders)
-    seen = [*rows.old, rows.new] if settings.rows == "all" else [rows.new]
-    booster = add_trees(bundle, seen, settings.rounds, progress=progress, cancelled=cancelled)
+    everything = settings.rows == "all"
+    seen = [*rows.old, rows.new] if everything else [rows.new]
+    booster = add_trees(bundle, seen, settings.rounds, refresh=everything, progress=progress, cancelled=cancelled)
     metadata = _metadata(storage, bundle, folders, [*rows.old, rows.new])
     grown = replace(bundle, booster=booster, metadata={**metadata, "rounds": booster.num_boosted_rounds()})
     before, after = _scores(bundle, rows.held_out), _scores(grown, rows.held_out)

@@ -19,6 +19,8 @@ CHUNK_ROWS: Final = 500_000
 # Below, waiting for each other costs the threads more than they gain.
 PARALLEL_FROM_ROWS: Final = 10_000
 VALIDATION_SHARE: Final = 0.1
+# Leaves are averages: of more rows they hardly change (docs/benchmarks.md), but all features exist at once for them.
+REFRESH_ROWS: Final = 500_000
 PARAMETERS: Final = frozenset(
     {
         "objective",
@@ -146,6 +148,7 @@ def add_trees(
     books: Sequence[LoanBook],
     rounds: int,
     *,
+    refresh: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> xgb.Booster:
@@ -155,7 +158,9 @@ def add_trees(
         bundle: Model whose preprocessor and parameters are used.
         books: Rows with a target, for the new trees.
         rounds: Trees to add.
-        progress: Called after every tree.
+        refresh: Give the old trees' leaves the values of these rows first; they are fitted to few rows otherwise, and
+            new trees learn little beside them. The splits stay. Not with monotone constraints, which it could break.
+        progress: Called after every added tree.
         cancelled: Asked after every tree.
 
     Raises:
@@ -167,15 +172,59 @@ def add_trees(
         raise FormatError("training needs rows with defaults and non-defaults", code="loan.target")
     parameters = _known_parameters(bundle.metadata.get("parameters"))
     preset = Preset(bundle.preprocessor.recipe, rounds, parameters)
+    booster = bundle.booster.copy()
+    if refresh and "monotone_constraints" not in parameters:
+        booster = _refresh_leaves(booster, parameters, _some_rows(books), bundle.preprocessor, cancelled)
     # Another seed than the first trees had, or the new ones would draw the same rows and columns again.
     parameters["seed"] = int(parameters.get("seed", 0)) + bundle.booster.num_boosted_rounds()
     return xgb.train(
         {**parameters, "nthread": _threads(rows)},
         quantile_matrix(books, bundle.preprocessor, preset),
         num_boost_round=rounds,
-        xgb_model=bundle.booster.copy(),
+        xgb_model=booster,
         callbacks=[_Watch(rounds, progress, cancelled)],
     )
+
+
+def _refresh_leaves(
+    booster: xgb.Booster,
+    parameters: dict[str, Any],
+    books: Sequence[LoanBook],
+    preprocessor: Preprocessor,
+    cancelled: Cancelled | None,
+) -> xgb.Booster:
+    """The same splits, each leaf with the value that these rows give it (XGBoost's updater `refresh`)."""
+    rounds = booster.num_boosted_rounds()
+    update = {name: value for name, value in parameters.items() if name not in {"tree_method", "max_bin"}}
+    update |= {"process_type": "update", "updater": "refresh", "refresh_leaf": True}
+    watch = _Watch(rounds, None, cancelled)
+    with xgb.config_context(verbosity=0):  # it warns that an updater was named
+        refreshed = xgb.train(
+            {**update, "nthread": _threads(_count(books)[0])},
+            _whole_matrix(books, preprocessor),
+            num_boost_round=rounds,
+            xgb_model=booster,
+            callbacks=[watch],
+        )
+    # The updater stays in a booster's settings, but not in its model.
+    return xgb.Booster(model_file=refreshed.save_raw("ubj"))
+
+
+def _some_rows(books: Sequence[LoanBook]) -> Sequence[LoanBook]:
+    """All rows, or every n-th of them: at most `REFRESH_ROWS`."""
+    step = -(-_count(books)[0] // REFRESH_ROWS)
+    return books if step == 1 else [book.take(np.arange(0, len(book), step)) for book in books]
+
+
+def _whole_matrix(books: Sequence[LoanBook], preprocessor: Preprocessor) -> xgb.DMatrix:
+    """All features at once: what refreshing needs."""
+    parts: list[dict[str, Any]] = []
+    chunks = _Chunks(books, preprocessor)
+    while chunks.next(lambda **part: parts.append(part)):
+        pass
+    weight = np.concatenate([part.get("weight", np.ones(len(part["label"]), np.float32)) for part in parts])
+    features, labels = (np.concatenate([part[name] for part in parts]) for name in ("data", "label"))
+    return xgb.DMatrix(features, labels, weight=weight, feature_names=list(preprocessor.names))
 
 
 def _known_parameters(parameters: Any) -> dict[str, Any]:
