@@ -27,7 +27,9 @@ def stages(path: Path) -> list[list[str]]:
 
 
 def test_every_role_has_one() -> None:
-    assert sorted(NAMES) == ["broker", "gramine", "loan", "pipeline", "serving", "spark", "tensorflow-serving"]
+    assert sorted(NAMES) == [
+        *("broker", "gramine", "loan", "pipeline", "serving", "spark", "spark-gramine", "tensorflow-serving")
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -88,6 +90,7 @@ def test_no_secret_gets_into_a_layer(path: Path) -> None:
 
 def test_what_is_copied_is_there() -> None:
     made_by_the_owner = {"site/workloads/tensorflow-serving", "${WORKLOADS}", "${WORKLOADS}/${WORKLOAD}"}
+    made_by_the_owner |= {"${WORKLOADS}/spark-driver", "${WORKLOADS}/spark-executor"}
     for path in FILES:
         for stage in stages(path):
             for line in stage:
@@ -96,33 +99,6 @@ def test_what_is_copied_is_there() -> None:
                 for source in [part for part in line.split()[1:-1] if not part.startswith("--")]:
                     if source not in made_by_the_owner and "${ROLE}" not in source:
                         assert (ROOT / source).exists(), (path.name, source)
-
-
-def test_the_spark_script_starts_what_it_is_asked_to(tmp_path: Path) -> None:
-    script = ROOT / "deploy" / "containers" / "spark-entrypoint.sh"
-    for name in ("bin/spark-submit", "bin/java"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text('#!/bin/sh\nfor part in "$@"; do echo "[$part]"; done\n')
-        (tmp_path / name).chmod(0o755)
-    environment = {
-        "PATH": "/usr/bin:/bin", "SPARK_HOME": str(tmp_path), "JAVA_HOME": str(tmp_path),
-        "SPARK_DRIVER_BIND_ADDRESS": "10.0.0.7", "SPARK_JAVA_OPT_0": "-Dspark.driver.port=7078",
-        "SPARK_JAVA_OPT_1": "-Dname=with blank", "SPARK_EXECUTOR_MEMORY": "1g", "SPARK_DRIVER_URL": "spark://x",
-        "SPARK_EXECUTOR_ID": "1", "SPARK_EXECUTOR_CORES": "2", "SPARK_APPLICATION_ID": "app",
-        "SPARK_EXECUTOR_POD_IP": "10.0.0.8", "SPARK_RESOURCE_PROFILE_ID": "0", "SPARK_EXECUTOR_POD_NAME": "pod",
-    }  # fmt: skip
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["sh", str(script), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
-
-    driver = run("driver", "--class", "a b")
-    assert driver.stdout.splitlines()[-2:] == ["[--class]", "[a b]"]
-    assert "[spark.driver.bindAddress=10.0.0.7]" in driver.stdout
-    executor = run("executor")
-    assert "[-Dname=with blank]" in executor.stdout.splitlines()
-    assert executor.stdout.splitlines()[-2:] == ["[--podName]", "[pod]"]
-    assert run("shell").returncode == 2
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.deployment.gramine_keys import KNOWN_KEYS, unknown_keys
 from strongroom.deployment.gramine_manifest import Provisioning, render_manifest
+from strongroom.deployment.gramine_spark import SparkRuntime
 from strongroom.errors import ConfigurationError
 from strongroom.workload import Workload, load_workload
 
@@ -159,8 +160,40 @@ def test_a_definition_that_trusts_itself_is_pinned_once(folder: Path) -> None:
 
 
 def test_host_arguments_are_let_in_only_where_the_workload_says_so(folder: Path) -> None:
-    manifest = fill_in(render_manifest(workload(folder, insecure_host_arguments="true")))
+    command = '["/usr/bin/score", "--fast"]'
+    manifest = fill_in(render_manifest(workload(folder, command=command, insecure_host_arguments="true")))
     assert manifest["loader"]["insecure__use_cmdline_argv"] is True
+    assert "argv" not in manifest["loader"]  # Gramine does not start with both
+    manifest = fill_in(render_manifest(workload(folder, command=command)))
+    assert "insecure__use_cmdline_argv" not in manifest["loader"]
+
+
+def test_a_virtual_environment_is_found_and_measured(folder: Path) -> None:
+    manifest = fill_in(render_manifest(workload(folder), interpreter="/opt/strongroom/bin/python3"))
+    assert manifest["loader"]["argv"][:2] == ["/opt/strongroom/bin/python3", "app/serve.py"]
+    assert "file:/opt/strongroom/pyvenv.cfg" in manifest["sgx"]["trusted_files"]
+    places = {"path": "/opt/strongroom/pyvenv.cfg", "uri": "file:/opt/strongroom/pyvenv.cfg"}
+    assert places in manifest["fs"]["mounts"]
+
+
+def test_java_is_measured_and_what_leaves_memory_is_sealed_to_the_enclave(folder: Path) -> None:
+    manifest = fill_in(render_manifest(workload(folder), spark=SparkRuntime()))
+    trusted = {item if isinstance(item, str) else item["uri"] for item in manifest["sgx"]["trusted_files"]}
+    assert {"file:/usr/lib/jvm/java-17-openjdk-amd64/", "file:/etc/java-17-openjdk/", "file:/etc/passwd"} <= trusted
+    mounts = {mount["path"]: mount for mount in manifest["fs"]["mounts"]}
+    assert mounts["/run/strongroom"]["type"] == "encrypted"
+    assert mounts["/run/strongroom"]["key_name"] == "_sgx_mrenclave"
+    assert mounts["/var/spark"] == {"path": "/var/spark", "type": "tmpfs"}
+    assert manifest["sgx"]["use_exinfo"] is True
+    assert manifest["loader"]["env"]["STRONGROOM_SPARK_CALL"] == {"passthrough": True}
+    assert "file:/run/strongroom/" not in manifest["sgx"]["allowed_files"]
+    assert not unknown_keys(manifest)
+
+
+def test_only_spark_s_pods_listen_to_spark(folder: Path) -> None:
+    text = render_manifest(workload(folder))
+    assert "STRONGROOM_SPARK_CALL" not in text
+    assert "use_exinfo" not in text
 
 
 @pytest.mark.parametrize(
@@ -169,6 +202,7 @@ def test_host_arguments_are_let_in_only_where_the_workload_says_so(folder: Path)
         ({"command": '["python3", "app/serve.py", "{{ env.SECRET }}"]'}, "manifest.text"),
         ({"environment": '{ X = "{% raw %}" }'}, "manifest.text"),
         ({"command": '["bin/server"]'}, "manifest.program"),
+        ({"insecure_host_arguments": "true"}, "manifest.arguments"),
         ({"environment": '{ LD_PRELOAD = "mine.so" }'}, "manifest.environment"),
         ({"mounts": "[]"}, "manifest.one_key"),
         (

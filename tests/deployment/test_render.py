@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.deployment.kubernetes.components import COMPONENTS
-from strongroom.deployment.kubernetes.jobs import SPARK_SECRET
 from strongroom.deployment.kubernetes.overlays import OVERLAYS
 from strongroom.deployment.kubernetes.patches import Operation, Patch, apply_patches, pointer
-from strongroom.deployment.kubernetes.render import kustomize_tree, render, spark_files
+from strongroom.deployment.kubernetes.render import kustomize_tree, render
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.text import dump, load
 from strongroom.errors import ConfigurationError, FormatError
@@ -209,21 +208,6 @@ def test_tensorflow_serving_runs_under_gramine_only(site: Site) -> None:
     for overlay in ("aks-cvm", "simulated"):
         names = {item["metadata"]["name"] for item in render(site, overlay)}
         assert "tensorflow-serving" not in names
-
-
-def test_spark_s_settings_hold_no_secret_and_encrypt_everything(site: Site) -> None:
-    files = spark_files(site, "aks-sgx")
-    assert set(files) == {"driver.yaml", "executor.yaml", "spark-defaults.conf"}
-    settings_ = dict(line.split(" ", 1) for line in files["spark-defaults.conf"].splitlines())
-    assert settings_["spark.authenticate.secret.file"] == SPARK_SECRET
-    assert not [name for name in settings_ if name.endswith((".secret", "assword", "accessToken", "KeyStore"))]
-    assert settings_["spark.network.crypto.cipher"] == "AES/GCM/NoPadding"
-    for name in ("driver.yaml", "executor.yaml"):
-        (pod,) = load(files[name])
-        resources = pod["spec"]["containers"][0]["resources"]
-        assert resources["requests"]["sgx.intel.com/epc"] == resources["limits"]["sgx.intel.com/epc"] == "8192Mi"
-        assert pod["spec"]["nodeSelector"] == {"agentpool": "intelsgx"}
-        assert pod["spec"]["containers"][0]["name"] == name.replace(".yaml", "").join(("spark-", ""))
 
 
 def test_services_behind_an_ingress_are_no_balancers(site: Site) -> None:

@@ -36,6 +36,9 @@ def render(
     interpreter: Annotated[
         str, typer.Option("--interpreter", metavar="PATH", help="Python, where the enclave will run.")
     ] = "/usr/bin/python3",
+    java: Annotated[
+        str | None, typer.Option("--java", metavar="DIR", help="A driver or executor of Spark: where its Java will be.")
+    ] = None,
 ) -> None:
     """Render a workload as a manifest template.
 
@@ -44,10 +47,12 @@ def render(
         WouldOverwrite: The output exists.
     """
     from strongroom.deployment.gramine_manifest import Provisioning, render_manifest
+    from strongroom.deployment.gramine_spark import SparkRuntime
     from strongroom.workload import load_workload
 
     provisioning = Provisioning(provision_ca) if provision_ca else None
-    text = render_manifest(load_workload(file), provisioning=provisioning, interpreter=interpreter)
+    spark = SparkRuntime(java) if java else None
+    text = render_manifest(load_workload(file), provisioning=provisioning, interpreter=interpreter, spark=spark)
     if out is None:
         put(text.rstrip("\n"))
         return

@@ -13,8 +13,10 @@ Source: Gramine documentation, "Manifest syntax" (release 1.9) and "Attestation 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
+from strongroom.deployment.gramine_spark import CALL_VARIABLE, HOSTS_FOLDERS, SparkRuntime
 from strongroom.errors import ConfigurationError
 from strongroom.workload.definition import Workload
 from strongroom.workload.files import digest_file, find_trusted
@@ -43,7 +45,11 @@ class Provisioning:
 
 
 def render_manifest(
-    workload: Workload, *, provisioning: Provisioning | None = None, interpreter: str = "/usr/bin/python3"
+    workload: Workload,
+    *,
+    provisioning: Provisioning | None = None,
+    interpreter: str = "/usr/bin/python3",
+    spark: SparkRuntime | None = None,
 ) -> str:
     """Renders the template.
 
@@ -51,13 +57,15 @@ def render_manifest(
         workload: The definition; its trusted files must be there.
         provisioning: How keys come in; None: the program fetches them itself.
         interpreter: Absolute path of Python where the enclave will run.
+        spark: Where Java is, for a driver or executor of Spark; None for everything else.
 
     Returns:
         Text of ``NAME.manifest.template``, to be put beside the definition.
 
     Raises:
         ConfigurationError: A trusted file is missing; a text would mean something to the template; the program has
-            no absolute path; or the keys can't be provisioned (``manifest.*``, ``workload.trusted_files``).
+            no absolute path; its starter could give Python code to run; or the keys can't be provisioned
+            (``manifest.*``, ``workload.trusted_files``).
     """
     program, is_python = _program(workload, interpreter)
     found = find_trusted(workload.folder, _trusted(workload, provisioning))
@@ -68,10 +76,10 @@ def render_manifest(
     files = {name: digest_file(path) for name, path in found.items()}
     sections = (
         _about(workload),
-        _loader(workload, program, provisioning),
-        _mounts(workload, files, provisioning, program, is_python=is_python),
-        _trusted_lines(files, program, is_python=is_python),
-        _sgx(workload, provisioning),
+        _loader(workload, program, provisioning, spark, is_python=is_python),
+        _mounts(workload, files, provisioning, program, spark, is_python=is_python),
+        _trusted_lines(files, program, spark, is_python=is_python),
+        _sgx(workload, provisioning, spark),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -85,9 +93,11 @@ def _about(workload: Workload) -> list[str]:
     ]
 
 
-def _loader(workload: Workload, program: str, provisioning: Provisioning | None) -> list[str]:
-    lines = [f"libos.entrypoint = {_text(program)}", f"loader.argv = {_list(workload.command)}"]
-    environment = {"LD_LIBRARY_PATH": _LIBRARY_PATH, **workload.environment}
+def _loader(
+    workload: Workload, program: str, provisioning: Provisioning | None, spark: SparkRuntime | None, *, is_python: bool
+) -> list[str]:
+    lines = [f"libos.entrypoint = {_text(program)}", _arguments(workload, program, is_python=is_python)]
+    environment = {"LD_LIBRARY_PATH": _LIBRARY_PATH, **(spark.environment if spark else {}), **workload.environment}
     if provisioning is not None:
         if set(environment) & {"LD_PRELOAD", "SECRET_PROVISION_CONSTRUCTOR", "SECRET_PROVISION_SET_KEY"}:
             raise ConfigurationError("the environment sets what provisioning needs", code="manifest.environment")
@@ -107,17 +117,49 @@ def _loader(workload: Workload, program: str, provisioning: Provisioning | None)
     if provisioning is not None:
         # Who says where the server is does not matter: it must show a certificate of the roots that are measured.
         lines.append(f"loader.env.SECRET_PROVISION_SERVERS = {_PASSTHROUGH}")
-    if workload.insecure_host_arguments:
-        lines.append("loader.insecure__use_cmdline_argv = true  # the workload asks for it")
+    if spark is not None:
+        lines.append(f"loader.env.{CALL_VARIABLE} = {_PASSTHROUGH}")
     return lines
 
 
+def _arguments(workload: Workload, program: str, *, is_python: bool) -> str:
+    """The line that says the arguments. Gramine takes the manifest's or the host's, never both.
+
+    Raises:
+        ConfigurationError: The host would say all of Python's arguments, and so its code.
+    """
+    if not workload.insecure_host_arguments:
+        # By its path, Python finds the folder of libraries that it belongs to.
+        first = program if is_python and _environment_file(program) else workload.command[0]
+        return f"loader.argv = {_list([first, *workload.command[1:]])}"
+    if is_python:
+        raise ConfigurationError(
+            "under Gramine the host's arguments take the place of the whole command, and Python takes code there",
+            code="manifest.arguments",
+            hint="write the arguments into `command`, without insecure_host_arguments",
+        )
+    return "loader.insecure__use_cmdline_argv = true  # the workload asks for it"
+
+
+def _environment_file(interpreter: str) -> str | None:
+    """The file by which Python finds the libraries of a virtual environment; None for the system's Python."""
+    return None if interpreter.startswith("/usr/") else str(PurePosixPath(interpreter).parents[1] / "pyvenv.cfg")
+
+
 def _mounts(
-    workload: Workload, files: Mapping[str, bytes], provisioning: Provisioning | None, program: str, *, is_python: bool
+    workload: Workload,
+    files: Mapping[str, bytes],
+    provisioning: Provisioning | None,
+    program: str,
+    spark: SparkRuntime | None,
+    *,
+    is_python: bool,
 ) -> list[str]:
     lines = ["fs.mounts = [", f'  {{ path = "/lib", uri = "file:{_RUNTIME}" }},']
     lines += [f"  {{ path = {_text(path)}, uri = {_text('file:' + path)} }}," for path in (*_SYSTEM_LIBRARIES, program)]
     if is_python:
+        if found := _environment_file(program):
+            lines.append(f"  {_inline({'path': found, 'uri': 'file:' + found})},")
         lines += [
             f"{{% for path in python.get_sys_path({_text(program)}) %}}",
             '  { path = "{{ path }}", uri = "file:{{ path }}" },',
@@ -129,6 +171,7 @@ def _mounts(
         lines.append(_mount(mount.path, kind))
     if provisioning is None:
         lines.append(f'  {{ path = "{ROOM_FOLDER}", uri = "file:room" }},')
+    lines += [f"  {_inline(mount)}," for mount in (spark.mounts() if spark else [])]
     return [*lines, '  { path = "/tmp", type = "tmpfs" },', "]", f"fs.start_dir = {_text(WORK_FOLDER)}"]
 
 
@@ -136,10 +179,16 @@ def _mount(path: str, kind: str = "") -> str:
     return f"  {{ path = {_text(f'{WORK_FOLDER}/{path}')}, uri = {_text('file:' + path)}{kind} }},"
 
 
-def _trusted_lines(files: Mapping[str, bytes], program: str, *, is_python: bool) -> list[str]:
+def _trusted_lines(
+    files: Mapping[str, bytes], program: str, spark: SparkRuntime | None, *, is_python: bool
+) -> list[str]:
     lines = ["sgx.trusted_files = [", f'  "file:{_RUNTIME}/",', f"  {_text('file:' + program)},"]
-    lines += [f"  {_text(f'file:{path}/')}," for path in _SYSTEM_LIBRARIES]
+    folders = (*_SYSTEM_LIBRARIES, *(spark.trusted_folders if spark else ()))
+    lines += [f"  {_text(f'file:{path}/')}," for path in folders]
+    lines += [f"  {_text(f'file:{path}')}," for path in (spark.trusted_files if spark else ())]
     if is_python:
+        if found := _environment_file(program):
+            lines.append(f"  {_text('file:' + found)},")
         lines += [
             f"{{% for path in python.get_sys_path({_text(program)}) %}}",
             "  \"file:{{ path }}{{ '/' if path.is_dir() else '' }}\",",
@@ -151,7 +200,7 @@ def _trusted_lines(files: Mapping[str, bytes], program: str, *, is_python: bool)
     return [*lines, "]"]
 
 
-def _sgx(workload: Workload, provisioning: Provisioning | None) -> list[str]:
+def _sgx(workload: Workload, provisioning: Provisioning | None, spark: SparkRuntime | None) -> list[str]:
     lines = [
         'sgx.remote_attestation = "dcap"',
         "sgx.debug = false",
@@ -164,7 +213,10 @@ def _sgx(workload: Workload, provisioning: Provisioning | None) -> list[str]:
     if provisioning is None:
         # Ciphertext only: the room authenticates every byte of it itself.
         outside = [f"file:{mount.path}{end}" for mount in workload.mounts for end in ("", "/")]  # file or folder
-        lines.append(f"sgx.allowed_files = {_list([*outside, 'file:room/'])}")
+        hosts = [f"file:{folder}/" for folder in HOSTS_FOLDERS] if spark else []
+        lines.append(f"sgx.allowed_files = {_list([*outside, 'file:room/', *hosts])}")
+    if spark is not None:
+        lines.append("sgx.use_exinfo = true  # Java looks where a fault was, and Gramine ends it otherwise")
     return [
         *lines,
         'sys.stack.size = "8M"',
@@ -231,6 +283,10 @@ def _refuse_template_signs(workload: Workload, others: Sequence[str]) -> None:
         raise ConfigurationError(
             "a text of the workload holds '{{', '{%' or '{#', which the template would act upon", code="manifest.text"
         )
+
+
+def _inline(table: Mapping[str, str]) -> str:
+    return "{ " + ", ".join(f"{name} = {_text(value)}" for name, value in table.items()) + " }"
 
 
 def _text(value: str) -> str:

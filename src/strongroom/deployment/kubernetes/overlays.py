@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 from typing import Final
 
-from strongroom.deployment.kubernetes import parts, services, shared
+from strongroom.deployment.kubernetes import parts, services, shared, simulation
+from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, SGX_TAINT, enclave_mounts
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
 from strongroom.deployment.kubernetes.services import LOAN, MODELS, TENSORFLOW
 from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.spark import STORAGE
 from strongroom.deployment.kubernetes.text import Object
 from strongroom.errors import ConfigurationError
 from strongroom.workload import Workload
 
-EPC: Final = "sgx.intel.com/epc"
-ENCLAVES_FOLDER: Final = "/opt/strongroom/enclaves"
 # Where `strongroom.deployment.gramine_manifest` mounts the enclave's folder and the room inside the enclave.
 ENCLAVE_WORK: Final = "/work"
 ENCLAVE_ROOM: Final = "/room"
-SGX_TAINT: Final = {"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-SIMULATED_MACHINE: Final = "strongroom-simulated-machine"
-SIMULATED_FOLDER: Final = "/run/strongroom/simulated-machine"
+SPARK: Final = "spark"
 OVERLAYS: Final = ("aks-sgx", "aks-cvm", "simulated")
 
 POD: Final = ("spec", "template", "spec")
@@ -71,10 +69,6 @@ def _aks_sgx(site: Site) -> Layer:
 def sgx_operations(site: Site, workload: Workload, name: str) -> tuple[Operation, ...]:
     """What turns a deployment's pods into pods with an enclave."""
     epc, folder = f"{workload.resources.epc_mib}Mi", f"{ENCLAVES_FOLDER}/{workload.name}"
-    storage = [
-        {"name": "storage", "mountPath": f"{folder}/{mount.path}", "subPath": mount.path} for mount in workload.mounts
-    ]
-    room = {"name": "room", "mountPath": f"{folder}/room", "readOnly": True}
     settings = {
         "STRONGROOM_WORKLOAD": f"{ENCLAVE_WORK}/workload.toml",
         "STRONGROOM_ROOM": ENCLAVE_ROOM,
@@ -88,7 +82,7 @@ def sgx_operations(site: Site, workload: Workload, name: str) -> tuple[Operation
         Operation("replace", pointer(*CONTAINER, "command"), ["gramine-sgx", workload.name]),
         Operation("add", pointer(*CONTAINER, "workingDir"), folder),
         Operation("replace", pointer(*CONTAINER, "env"), [{"name": k, "value": v} for k, v in settings.items()]),
-        Operation("replace", pointer(*CONTAINER, "volumeMounts"), [room, *storage, parts.scratch_mount()]),
+        Operation("replace", pointer(*CONTAINER, "volumeMounts"), [*enclave_mounts(workload), parts.scratch_mount()]),
     )
 
 
@@ -113,8 +107,8 @@ def _aks_cvm(site: Site) -> Layer:
 def _simulated(site: Site) -> Layer:
     """Any cluster, for trials: nothing is protected, and everything says so."""
     patches = [Patch("Deployment", name, _simulated_operations()) for name in served_workloads(site, gramine=False)]
-    claims = {LOAN: services.SHARE, MODELS: f"{MODELS}-models"}
-    for name in served_workloads(site, gramine=False):
+    claims = {LOAN: services.SHARE, MODELS: f"{MODELS}-models", SPARK: STORAGE}
+    for name in [*served_workloads(site, gramine=False), *([SPARK] if site.spark else [])]:
         operations = [Operation("remove", pointer("spec", "storageClassName"))]
         if name == LOAN:
             operations.append(Operation("remove", pointer("spec", "volumeName")))
@@ -125,13 +119,11 @@ def _simulated(site: Site) -> Layer:
 
 
 def _simulated_operations() -> tuple[Operation, ...]:
-    machine = {"name": "simulated-machine", "secret": {"secretName": SIMULATED_MACHINE, "defaultMode": 0o440}}
-    mount = {"name": "simulated-machine", "mountPath": SIMULATED_FOLDER, "readOnly": True}
-    setting = {"name": "STRONGROOM_SIMULATED_MACHINE", "value": SIMULATED_FOLDER}
+    setting = {"name": simulation.VARIABLE, "value": simulation.FOLDER}
     platform = len(("STRONGROOM_WORKLOAD", "STRONGROOM_ROOM", "STRONGROOM_STORAGE"))
     return (
         Operation("replace", pointer(*CONTAINER, "env", platform, "value"), "simulated"),
         Operation("add", pointer(*CONTAINER, "env", "-"), setting),
-        Operation("add", pointer(*POD, "volumes", "-"), machine),
-        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), mount),
+        Operation("add", pointer(*POD, "volumes", "-"), simulation.machine_volume()),
+        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), simulation.machine_mount()),
     )

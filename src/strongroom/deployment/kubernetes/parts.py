@@ -186,3 +186,47 @@ def spread(name: str) -> list[Any]:
             "labelSelector": {"matchLabels": selector(name)},
         }
     ]
+
+
+def role(name: str, namespace: str, rules: list[Object]) -> Object:
+    """Rights of an account."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata(name, namespace),
+        "rules": rules,
+    }
+
+
+def role_binding(name: str, namespace: str) -> Object:
+    """Gives an account the rights of the same name."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata(name, namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    }
+
+
+def claim(name: str, namespace: str, size: str, volume: str | None = None) -> Object:
+    """Storage that several pods write to: Azure Files.
+
+    Args:
+        name: Of the claim.
+        namespace: Of the claim.
+        size: As Kubernetes writes it.
+        volume: The volume it gets; None: a new one.
+    """
+    bound = {"volumeName": volume} if volume else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(name, namespace),
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "storageClassName": "azurefile-csi",
+            "resources": {"requests": {"storage": size}},
+            **bound,
+        },
+    }

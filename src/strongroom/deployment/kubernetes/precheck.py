@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, Final
 
 from strongroom.deployment.kubernetes.broker import FILES, ROOT_KEY
+from strongroom.deployment.kubernetes.enclave import EPC
 from strongroom.deployment.kubernetes.kubectl import Kubectl
 from strongroom.deployment.kubernetes.nodes import retirement_warning
-from strongroom.deployment.kubernetes.overlays import EPC
 from strongroom.deployment.kubernetes.rules.quantity import parse_quantity
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.errors import UnavailableError

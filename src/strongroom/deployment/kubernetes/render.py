@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from strongroom.deployment.kubernetes.broker import broker_objects
 from strongroom.deployment.kubernetes.components import COMPONENTS, component
-from strongroom.deployment.kubernetes.jobs import pipeline_objects, spark_defaults, spark_objects, spark_templates
-from strongroom.deployment.kubernetes.overlays import EPC, OVERLAYS, SGX_TAINT, Layer, overlay
+from strongroom.deployment.kubernetes.jobs import pipeline_objects
+from strongroom.deployment.kubernetes.overlays import OVERLAYS, Layer, overlay
 from strongroom.deployment.kubernetes.patches import Patch, apply_patches
 from strongroom.deployment.kubernetes.services import loan_objects, model_objects
 from strongroom.deployment.kubernetes.shared import shared_objects
 from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.spark import spark_application, spark_defaults, spark_objects, spark_templates
 from strongroom.deployment.kubernetes.text import Object, dump
 from strongroom.errors import ConfigurationError
 
@@ -99,20 +100,12 @@ def _kustomization(content: dict[str, Any], kind: str = "Kustomization") -> str:
 
 
 def spark_files(site: Site, overlay_name: str) -> dict[str, str]:
-    """Pod templates and settings for ``spark-submit``: file name to text."""
+    """What starts Spark: pod templates and settings for ``spark-submit``, an object for the operator; by file name."""
     if site.spark is None:
         return {}
-    files = {}
-    workloads = {"driver.yaml": site.spark.driver, "executor.yaml": site.spark.executor}
-    for name, template in spark_templates(site).items():
-        if overlay_name in {"aks-sgx", "aks-cvm"}:
-            template["spec"]["nodeSelector"] = dict(site.nodes.selector)
-        if overlay_name == "aks-sgx":
-            template["spec"]["tolerations"] = [dict(SGX_TAINT)]
-            for side in ("requests", "limits"):
-                epc = f"{workloads[name].resources.epc_mib}Mi"
-                template["spec"]["containers"][0]["resources"][side][EPC] = epc
-        files[name] = dump([template])
+    templates = spark_templates(site, overlay_name)
+    files = {name: dump([template]) for name, template in templates.items()}
     settings = spark_defaults(site, site.spark)
     files["spark-defaults.conf"] = "".join(f"{key} {value}\n" for key, value in settings.items())
+    files["spark-application.yaml"] = dump([spark_application(site, site.spark, templates)])
     return files

@@ -65,7 +65,7 @@ def _model_server(site: Site, name: str, service: Service, probes: dict[str, Obj
         {"name": port, "port": number, "targetPort": port, "protocol": "TCP"} for port, number in numbers.items()
     ]
     return [
-        _claim(f"{name}-models", site.namespace, "16Gi", None),
+        parts.claim(f"{name}-models", site.namespace, "16Gi"),
         *_served(site, name, service, ports, probes, f"{name}-models"),
         _load_balancer(site, name, outside),
         _autoscaler(site, name, service),
@@ -173,19 +173,4 @@ def _volume(site: Site, share: Share) -> list[Object]:
             },
         },
     }
-    return [volume, _claim(SHARE, site.namespace, size, f"{site.namespace}-{SHARE}")]
-
-
-def _claim(name: str, namespace: str, size: str, volume: str | None) -> Object:
-    bound = {"volumeName": volume} if volume else {}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": parts.metadata(name, namespace),
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            "storageClassName": "azurefile-csi",
-            "resources": {"requests": {"storage": size}},
-            **bound,
-        },
-    }
+    return [volume, parts.claim(SHARE, site.namespace, size, f"{site.namespace}-{SHARE}")]
