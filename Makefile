@@ -4,14 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
+FEDERATED := $(VENV)/federated
 DATA   ?=
 OUT    ?= demo-room
 
-.PHONY: help demo test test-all lint lock clean
+.PHONY: help demo test test-all test-federated lint lock clean
 
 help:
 	@echo "make demo [DATA=loans.csv]   the loan-default job, attested end to end (simulated platform)"
 	@echo "make test                    the tests;   make test-all: also the long ones"
+	@echo "make test-federated          federated training, with the XGBoost that has the communicator"
 	@echo "make lint                    ruff, mypy, import-linter"
 	@echo "make lock                    renew the hash-pinned lock files"
 
@@ -41,6 +43,17 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
 
+# A second environment: xgboost in place of xgboost-cpu, everything else is the first one's.
+$(FEDERATED)/.installed: $(STAMP) requirements/federated.lock
+	$(BIN)/python -m venv $(FEDERATED)
+	$(FEDERATED)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/federated.lock
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(FEDERATED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+	touch $@
+
+test-federated: $(FEDERATED)/.installed
+	$(FEDERATED)/bin/python -m pytest tests/analytics/test_federated_traffic.py tests/analytics/test_federated_attested.py
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/ruff check src tests benchmarks examples
@@ -57,6 +70,7 @@ lock:
 	$(LOCK) pyproject.toml --extra serving --extra loan --extra xgboost --extra onnx -o requirements/images/serving.lock
 	$(LOCK) pyproject.toml --extra analytics --extra spark -o requirements/images/spark.lock
 	$(LOCK) pyproject.toml --extra pipelines --extra loan --extra onedal -o requirements/images/pipeline.lock
+	echo 'xgboost>=3.2,<4' | $(LOCK) --no-deps - -o requirements/federated.lock
 
 clean:
 	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis
