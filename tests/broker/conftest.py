@@ -2,9 +2,15 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import socket
 import ssl
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +27,7 @@ from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity
 from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
 from strongroom.broker.app import create_app
 from strongroom.broker.audit import AuditLog
+from strongroom.broker.client import OwnerClient
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.grants import Grant
 from strongroom.broker.owner import OwnerKey, SignedRequest
@@ -32,12 +39,16 @@ from strongroom.broker.verifier import Trust, verify_with
 from strongroom.formats.kbs import Attestation, ResourcePath, binding
 from strongroom.keys.envelope import SessionKey
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
+from strongroom.room.client import BrokerAddress, BrokerClient
 
 # The TLS stack has no clock of its own to set: certificates are made for the real present.
 NOW = datetime.now(UTC).replace(microsecond=0)
 MR_ENCLAVE = bytes(range(32))
 KEY_PATH = ResourcePath("loan", "key", "book")
 KEY = b"SIXTEEN-BYTE-KEY"
+START_S = 60.0
+UNPRIVILEGED = "nobody"
+"""PostgreSQL does not run as root."""
 
 
 class Clock:
@@ -170,6 +181,180 @@ class Kbc:
         return self.http.get(f"/kbs/v0/resource/{path}", headers=headers)
 
 
+class Service:
+    """A broker process."""
+
+    def __init__(self, folder: Path, *, environment: dict[str, str] | None = None) -> None:
+        self.folder = BrokerFolder(folder)
+        self.ready_file = folder.with_name(folder.name + ".ready")
+        self.ready_file.unlink(missing_ok=True)
+        self.log_file = folder.with_name(folder.name + ".log")
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "strongroom",
+                    "broker",
+                    "serve",
+                    str(folder),
+                    "--ready-file",
+                    str(self.ready_file),
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+
+    def wait(self) -> "Service":
+        deadline_s = time.monotonic() + START_S
+        while not self.ready_file.exists():
+            assert self.process.poll() is None, self.log_file.read_text()
+            assert time.monotonic() < deadline_s, "the broker does not start"
+            time.sleep(0.02)
+        return self
+
+    @property
+    def url(self) -> str:
+        return self.ready_file.read_text().strip()
+
+    def owner(self) -> OwnerClient:
+        return OwnerClient(self.folder.owner, url=self.url)
+
+    def room(self) -> BrokerClient:
+        return BrokerClient(BrokerAddress(self.url, self.folder.room / "ca.pem"))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+class PostgresqlServer:
+    """A PostgreSQL server of the tests' own, on a Unix socket and a loopback port; no commit waits for a disk."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.programs = programs
+        self.folder = folder
+        self._as: dict[str, Any] = {"user": UNPRIVILEGED, "extra_groups": []} if os.geteuid() == 0 else {}
+        if self._as:
+            shutil.chown(folder, UNPRIVILEGED)
+        self._run("initdb", "--pgdata", "data", "--username", "admin", "--auth", "trust", "--no-sync", "--locale", "C")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.settings: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def _run(self, program: str, *options: str) -> None:
+        subprocess.run(
+            [self.programs / program, *options], cwd=self.folder, check=True, capture_output=True, **self._as
+        )
+
+    def start(self) -> None:
+        values = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            **self.settings,
+        }
+        options = [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.programs / "postgres", "-D", "data", *options],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as,
+            )
+        deadline_s = time.monotonic() + START_S
+        while True:
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline_s, "PostgreSQL does not start"
+            try:
+                self.ask("SELECT 1")
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it as if its machine had lost power."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def ask(self, *statements: str, database: str = "postgres") -> list[Any]:
+        """Run statements as the database's administrator; rows of the last one.
+
+        Raises:
+            OSError: It does not answer.
+        """
+        import psycopg
+
+        try:
+            connection = psycopg.connect(
+                host=str(self.folder),
+                port=self.port,
+                user="admin",
+                dbname=database,
+                client_encoding="utf8",
+                autocommit=True,
+            )
+        except psycopg.OperationalError as error:
+            raise OSError(str(error)) from None
+        with connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def url(self, database: str, *, user: str = "admin") -> str:
+        return f"postgresql://{user}@:{self.port}/{database}?host={self.folder}"
+
+    def new_database(self, template: str = "template0") -> str:
+        """Name of a new database, a copy of `template`."""
+        self._databases += 1
+        name = f"broker_{self._databases}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+
+def postgresql_programs() -> Path | None:
+    """Folder of PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    initdb = found[-1] if found else Path(on_path).resolve() if on_path else None
+    return initdb.parent if initdb else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running server; skips, saying so, where PostgreSQL is not installed."""
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is absent: install strongroom[postgresql]")
+    programs = postgresql_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is absent: no initdb in /usr/lib/postgresql/*/bin or on PATH (apt install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a socket has at most 107 bytes
+    try:
+        server = PostgresqlServer(programs, folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def new_service() -> Callable[..., Service]:
+    """Starts a broker process."""
+    return Service
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -202,20 +387,50 @@ def new_broker(tmp_path_factory: pytest.TempPathFactory, simulated_trust: Simula
     return create_broker(tmp_path_factory.mktemp("new") / "broker", now=NOW, simulated=simulated_trust).root
 
 
+@pytest.fixture(scope="session")
+def new_shared_broker(
+    tmp_path_factory: pytest.TempPathFactory, simulated_trust: SimulatedTrust, postgresql: PostgresqlServer
+) -> tuple[Path, str]:
+    """A broker on PostgreSQL as `create_broker` leaves it, and its database; tests work on copies of both."""
+    database = postgresql.new_database()
+    folder = tmp_path_factory.mktemp("new-shared") / "broker"
+    create_broker(folder, now=NOW, simulated=simulated_trust, database_url=postgresql.url(database))
+    return folder, database
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> str:
+    """Where the broker of a test has its tables: SQLite, unless the test asks for both."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def broker_folder(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Path:
+    """A broker's folder in `tmp_path`, with a database of its own."""
+    folder = tmp_path / "broker"
+    if database == "sqlite":
+        shutil.copytree(request.getfixturevalue("new_broker"), folder)
+        return folder
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    made, template = request.getfixturevalue("new_shared_broker")
+    shutil.copytree(made, folder)
+    settings = folder / "broker.toml"
+    settings.write_text(settings.read_text().replace(f"/{template}?", f"/{server.new_database(template)}?"))
+    return folder
+
+
 OpenBroker = Callable[..., Broker]
 
 
 @pytest.fixture
-def open_broker(tmp_path: Path, machine: SimulatedMachine, new_broker: Path, clock: Clock) -> Iterator[OpenBroker]:
-    """Opens the broker in `tmp_path`, a copy of `new_broker`."""
+def open_broker(machine: SimulatedMachine, broker_folder: Path, clock: Clock) -> Iterator[OpenBroker]:
+    """Opens the broker in `broker_folder`; several times: as replicas, if its database allows it."""
     with ExitStack() as stack:
 
         def make(
             audit: Callable[[AuditLog], AuditLog] = lambda log: log, *, wire: bool = False, **changes: object
         ) -> Broker:
-            files = BrokerFolder(tmp_path / "broker")
-            if not files.root.exists():
-                shutil.copytree(new_broker, files.root)
+            files = BrokerFolder(broker_folder)
             values = BrokerSettings(**(load_settings(files.settings).model_dump() | changes))
             simulated = (TrustRoot("simulated", machine.root_der),) if values.allow_simulated else ()
             verifier = InProcessVerifier(Trust((INTEL_ROOT, *simulated), files.collateral))
@@ -277,3 +492,9 @@ def granted(broker: Broker, grant: Grant, clock: Clock) -> Broker:
 @pytest.fixture
 def kbc(granted: Broker, platform: SimulatedPlatform) -> Kbc:
     return Kbc(granted.http, platform)
+
+
+@pytest.fixture
+def client_of(platform: SimulatedPlatform) -> Callable[[Broker], Kbc]:
+    """A client of any broker."""
+    return lambda broker: Kbc(broker.http, platform)

@@ -15,8 +15,8 @@ from joserfc.jwk import ECKey, OctKey
 from strongroom.attestation.policy import EnclaveIdentity, SignerIdentity
 from strongroom.broker.audit import AuditLog, Entry
 from strongroom.broker.collateral import install_collateral
-from strongroom.broker.store import grants as grants_table
-from strongroom.broker.store import keys as keys_table
+from strongroom.broker.tables import grants as grants_table
+from strongroom.broker.tables import keys as keys_table
 from strongroom.errors import UnavailableError, VerificationError
 from strongroom.formats.kbs import ResourcePath, binding
 from strongroom.keys.envelope import SessionKey

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from strongroom.broker.audit import Entry, StoredAuditLog
 from strongroom.broker.records import MAX_PAGE, NO_RECORD, Record, leaf_hash, verified, verify_records
-from strongroom.broker.store import audit as audit_table
+from strongroom.broker.tables import audit as audit_table
 from strongroom.errors import Finding, FormatError, UnavailableError, VerificationError
 
 if TYPE_CHECKING:
     from tests.broker.conftest import Broker
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123456, tzinfo=UTC)
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def test_leaf_hash_is_the_one_of_rfc_6962() -> None:
     assert leaf_hash(b"record") == hashlib.sha256(b"\x00record").digest()
 
 
+@on_both
 def test_numbers_have_no_gap_and_the_chain_holds(log: StoredAuditLog) -> None:
     records = log.read()
     assert [record.seq for record in records] == [1, 2, 3, 4, 5]
@@ -70,6 +72,7 @@ def test_verifies_the_rest_of_a_known_beginning(log: StoredAuditLog) -> None:
         verify_records(records[2:], seq=2, head=bytes(32))
 
 
+@on_both
 def test_nothing_is_added_by_a_transaction_that_fails(broker: "Broker") -> None:
     before = broker.parts.log.read()
 
@@ -83,6 +86,7 @@ def test_nothing_is_added_by_a_transaction_that_fails(broker: "Broker") -> None:
     assert broker.parts.log.read() == before
 
 
+@on_both
 def test_append_fails_when_the_database_does(broker: "Broker") -> None:
     with broker.parts.store.writing() as connection:
         connection.execute(sa.text("DROP TABLE audit"))

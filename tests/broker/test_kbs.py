@@ -16,6 +16,8 @@ from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform, 
 if TYPE_CHECKING:
     from tests.broker.conftest import Broker, Clock, Kbc
 
+pytestmark = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
 
 def test_releases_a_key_for_a_token(kbc: "Kbc", granted: "Broker") -> None:
     answer = kbc.get(token=kbc.token())

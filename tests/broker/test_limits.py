@@ -7,7 +7,7 @@ import pytest
 
 from strongroom.broker import limits
 from strongroom.broker.limits import Busy, Gate, RateLimit, TooManyRequests
-from strongroom.broker.sessions import Sessions
+from strongroom.broker.sessions import MemorySessions
 from strongroom.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class TestGate:
 
 class TestSessions:
     def test_only_one_of_many_threads_gets_a_session(self, clock: "Clock") -> None:
-        sessions = Sessions(90, 100, clock.monotonic_s)
+        sessions = MemorySessions(90, 100, clock.monotonic_s)
         session = sessions.open("sgx", None)
         taken: list[Any] = []
 
@@ -83,7 +83,7 @@ class TestSessions:
         assert taken == [session]
 
     def test_old_sessions_make_room(self, clock: "Clock") -> None:
-        sessions = Sessions(90, 2, clock.monotonic_s)
+        sessions = MemorySessions(90, 2, clock.monotonic_s)
         first = sessions.open("sgx", None)
         clock.advance(60)
         sessions.open("sgx", None)
@@ -95,6 +95,6 @@ class TestSessions:
             sessions.take(first.id)
 
     def test_ids_and_nonces_are_random(self, clock: "Clock") -> None:
-        sessions = Sessions(90, 1000, clock.monotonic_s)
+        sessions = MemorySessions(90, 1000, clock.monotonic_s)
         opened = [sessions.open("sgx", None) for _ in range(100)]
         assert len({session.id for session in opened}) == len({session.nonce for session in opened}) == 100

@@ -62,7 +62,7 @@ def test_a_bug_tells_a_stranger_nothing(lines: Lines, broker: "Broker", monkeypa
     def fail(*_: object) -> None:
         raise RuntimeError("CANARY")
 
-    monkeypatch.setattr(kbs, "_open_session", fail)
+    monkeypatch.setattr(kbs, "_parse_request", fail)
     answer = broker.http.post("/kbs/v0/auth", json={})
     assert answer.status_code == 500
     assert answer.json()["detail"] == "internal error"

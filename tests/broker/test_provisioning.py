@@ -248,12 +248,14 @@ def test_serves_what_the_releases_of_mbedtls_offer(
     assert ended.stdout == serialize_response(service.broker.key), ended.stderr.decode()
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_the_secret_is_the_newest_version_of_the_key(service: Service, platform: SimulatedPlatform) -> None:
     parts = service.broker.parts
     parts.keyring.create(service.broker.key_path, b"new key 16 bytes", parts.clock(), new_version=True)
     assert service.fetch(platform) == b"new key 16 bytes"
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_attested_identity_decides_which_key_is_sent(
     service: Service, machine: SimulatedMachine, platform: SimulatedPlatform
 ) -> None:

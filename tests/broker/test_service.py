@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,76 +20,25 @@ from strongroom.broker.setup import SimulatedTrust, create_broker
 from strongroom.errors import StrongroomError, UnavailableError
 from strongroom.formats.kbs import ResourcePath
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
-from strongroom.room.client import BrokerAddress, BrokerClient
 
 if TYPE_CHECKING:
-    from tests.broker.conftest import Broker
+    from tests.broker.conftest import Broker, Service
 
-START_S = 60.0
 CANARY = b"CANARY-KEY-VALUE"
 
 
-class Service:
-    """A broker process."""
-
-    def __init__(self, folder: Path, *, environment: dict[str, str] | None = None) -> None:
-        self.folder = BrokerFolder(folder)
-        self.ready_file = folder.parent / "ready"
-        self.ready_file.unlink(missing_ok=True)
-        self.log_file = folder.parent / "service.log"
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "strongroom",
-                    "broker",
-                    "serve",
-                    str(folder),
-                    "--ready-file",
-                    str(self.ready_file),
-                ],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
-            )
-
-    def wait(self) -> "Service":
-        deadline_s = time.monotonic() + START_S
-        while not self.ready_file.exists():
-            assert self.process.poll() is None, self.log_file.read_text()
-            assert time.monotonic() < deadline_s, "the broker does not start"
-            time.sleep(0.02)
-        return self
-
-    @property
-    def url(self) -> str:
-        return self.ready_file.read_text().strip()
-
-    def owner(self) -> OwnerClient:
-        return OwnerClient(self.folder.owner, url=self.url)
-
-    def room(self) -> BrokerClient:
-        return BrokerClient(BrokerAddress(self.url, self.folder.room / "ca.pem"))
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-
-StartService = Callable[..., Service]
+StartService = Callable[..., "Service"]
 
 
 @pytest.fixture
-def start(tmp_path: Path, simulated_trust: SimulatedTrust) -> Iterator[StartService]:
+def start(tmp_path: Path, simulated_trust: SimulatedTrust, new_service: StartService) -> Iterator[StartService]:
     with ExitStack() as stack:
 
-        def begin(**options: Any) -> Service:
+        def begin(**options: Any) -> "Service":
             folder = tmp_path / "broker"
             if not folder.exists():
                 create_broker(folder, now=datetime.now(UTC), port=0, simulated=simulated_trust)
-            service = Service(folder, **options)
+            service = new_service(folder, **options)
             stack.callback(service.process.wait, 30)
             stack.callback(service.process.kill)
             return service.wait()
@@ -197,7 +144,7 @@ def test_acknowledged_keys_and_grants_survive_kill_9(start: StartService, grant:
     for attempt in range(5):
         service = start()
 
-        def work(service: Service = service, attempt: int = attempt) -> None:
+        def work(service: "Service" = service, attempt: int = attempt) -> None:
             with service.owner() as owner:
                 number = 0
                 try:

@@ -2,19 +2,22 @@
 
 import dataclasses
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.attestation.policy import ANY, AcceptedAdvisory, AppraisalPolicy, EnclaveIdentity
 from strongroom.broker import grant_store
+from strongroom.broker.database_url import parse_database_url
 from strongroom.broker.grants import Grant
 from strongroom.broker.keyring import UnknownKey
-from strongroom.broker.store import Store
+from strongroom.broker.store import Place, Store
 from strongroom.errors import ConfigurationError, FormatError, UnavailableError, VerificationError, WouldOverwrite
 from strongroom.formats.canonical import JsonValue
 from strongroom.formats.kbs import ResourcePath
@@ -24,11 +27,21 @@ if TYPE_CHECKING:
     from tests.broker.conftest import Broker, Clock
 
 ROOT = FileRootKey(bytes(32))
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Any:
-    store = Store.create(tmp_path / "broker.db", ROOT, "0" * 32)
+def place(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    """Where nothing is yet."""
+    if database == "sqlite":
+        return tmp_path / "broker.db"
+    server = request.getfixturevalue("postgresql")
+    return parse_database_url(server.url(server.new_database()))
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    store = Store.create(place, ROOT, "0" * 32)
     yield store
     store.close()
 
@@ -74,6 +87,7 @@ class TestStore:
             with pytest.raises(VerificationError):
                 store.open_row(table, row, wrapped)
 
+    @on_both
     def test_row_of_another_broker_with_the_same_root_key_does_not_open(self, store: Store, tmp_path: Path) -> None:
         wrapped = store.seal_row("keys", {"path": "a/b/c", "version": 1}, b"secret")
         other = Store.create(tmp_path / "other.db", ROOT, "1" * 32)
@@ -83,16 +97,18 @@ class TestStore:
         finally:
             other.close()
 
+    @on_both
     def test_error_of_the_database_tells_no_values(self, store: Store) -> None:
         def fail() -> None:
             with store.writing() as connection:
-                connection.exec_driver_sql("INSERT INTO absent VALUES (?)", ("canary-value",))
+                connection.execute(sa.text("INSERT INTO absent VALUES (:value)"), {"value": "canary-value"})
 
         with pytest.raises(UnavailableError) as failure:
             fail()
         assert "canary-value" not in str(failure.value)
         assert failure.value.__suppress_context__
 
+    @on_both
     def test_writers_take_turns(self, store: Store) -> None:
         import threading
 
@@ -132,6 +148,7 @@ class TestKeyring:
         broker.parts.close()
         assert all(wrapped not in file.read_bytes() for file in broker.files.root.glob("broker.db*"))
 
+    @on_both
     def test_versions(self, broker: "Broker", clock: "Clock") -> None:
         keyring, path = broker.parts.keyring, broker.key_path
         assert keyring.create(path, b"one", clock()) == 1
@@ -201,6 +218,7 @@ class TestGrants:
         with pytest.raises((FormatError, ConfigurationError)):
             Grant.from_json(value)
 
+    @on_both
     def test_stored_grant_comes_back_and_changes_count_at_once(self, broker: "Broker", clock: "Clock") -> None:
         broker.add_grant()
         (grant,) = broker.parts.grants.all()
@@ -211,6 +229,7 @@ class TestGrants:
         broker.parts.grants.revoke(grant.name, clock())
         assert broker.parts.grants.all() == []
 
+    @on_both
     def test_refuses_too_many(self, broker: "Broker", monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(grant_store, "MAX_GRANTS", 2)
         broker.add_grant("a")

@@ -16,7 +16,7 @@ from strongroom.broker.parts import Parts, open_parts
 from strongroom.broker.server import serving
 from strongroom.broker.settings import load_settings
 from strongroom.broker.setup import create_broker
-from strongroom.broker.store import audit
+from strongroom.broker.tables import audit
 from strongroom.errors import VerificationError
 from strongroom.formats.canonical import JsonValue
 from strongroom.formats.kbs import ResourcePath
@@ -112,6 +112,18 @@ class TestInit:
 
     def test_folder_that_is_no_machine(self, strongroom: Command) -> None:
         assert strongroom("broker", "init", "b", "--allow-simulated", "--simulated-machine", "absent").status == 2
+
+    @pytest.mark.parametrize(
+        "url",
+        ["postgresql://u:CANARY@localhost/d", "postgresql://u@db/d?sslmode=require", "postgresql://u@/d?host=/no"],
+    )
+    def test_database_that_is_not_authenticated_or_not_there(
+        self, strongroom: Command, tmp_path: Path, url: str
+    ) -> None:
+        ended = strongroom("broker", "init", "b", "--database-url", url)
+        assert ended.status == (5 if url.endswith("/no") else 2)
+        assert "CANARY" not in ended.err
+        assert not (tmp_path / "b" / "root.key").exists()
 
     def test_serve_needs_a_broker(self, strongroom: Command) -> None:
         ended = strongroom("broker", "serve", "absent")

@@ -11,7 +11,8 @@ from typing import Final, Literal, Protocol
 import sqlalchemy as sa
 
 from strongroom.broker.records import MAX_PAGE, NO_RECORD, Record, leaf_hash
-from strongroom.broker.store import Store, audit
+from strongroom.broker.store import Store
+from strongroom.broker.tables import audit
 from strongroom.errors import Finding
 from strongroom.formats.canonical import JsonValue, canonical_json
 

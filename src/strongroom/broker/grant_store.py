@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from strongroom.broker.audit import AuditLog, Entry
 from strongroom.broker.grants import Grant
-from strongroom.broker.store import Store, grants
+from strongroom.broker.store import Store
+from strongroom.broker.tables import grants
 from strongroom.errors import ConfigurationError, WouldOverwrite
 from strongroom.formats.canonical import canonical_json, parse_json_object
 

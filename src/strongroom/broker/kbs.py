@@ -5,6 +5,7 @@ a challenge is answered once and within two minutes, tokens live at most five mi
 has exactly three plain segments, bodies are bounded before they are parsed.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import anyio.to_thread
@@ -43,7 +44,8 @@ def kbs_routes(parts: Parts) -> APIRouter:
     @router.post("/auth")
     async def auth(request: Request) -> Response:
         parts.rate.take(client_address(request.scope))
-        session = _open_session(parts, await _body(parts, request))
+        tee, workload = _parse_request(await _body(parts, request))
+        session = await _asked(parts, lambda: parts.sessions.open(tee, workload))
         answer = JSONResponse({"nonce": session.nonce, "extra-params": ""})
         answer.set_cookie(
             SESSION_COOKIE,
@@ -59,7 +61,7 @@ def kbs_routes(parts: Parts) -> APIRouter:
     @router.post("/attest")
     async def attest(request: Request) -> Response:
         parts.rate.take(client_address(request.scope))
-        session = _take_session(parts, request)
+        session = await _take_session(parts, request)
         attestation = _parse_attestation(await _body(parts, request), parts.settings.max_body_bytes)
         token = await anyio.to_thread.run_sync(parts.desk.attest, session, attestation, limiter=verifying)
         return JSONResponse({"token": token})
@@ -68,8 +70,7 @@ def kbs_routes(parts: Parts) -> APIRouter:
     async def release(request: Request, repository: str, type: str, tag: str) -> Response:
         parts.rate.take(client_address(request.scope))
         path = _resource_path(repository, type, tag)
-        attested = _attested(parts, request)
-        return JSONResponse(await anyio.to_thread.run_sync(parts.desk.release, attested, path))
+        return JSONResponse(await anyio.to_thread.run_sync(lambda: parts.desk.release(_attested(parts, request), path)))
 
     @router.post(_RESOURCE)
     async def store(request: Request, repository: str, type: str, tag: str) -> Response:
@@ -95,7 +96,12 @@ async def _body(parts: Parts, request: Request) -> bytes:
     return await read_body(request, max_bytes=limits.max_body_bytes, timeout_s=limits.body_timeout_s)
 
 
-def _open_session(parts: Parts, body: bytes) -> Session:
+async def _asked(parts: Parts, question: Callable[[], Session]) -> Session:
+    """Ask for a session: here where it is in memory, in a thread where a database is asked."""
+    return await anyio.to_thread.run_sync(question) if parts.sessions.blocking else question()
+
+
+def _parse_request(body: bytes) -> tuple[str, str | None]:
     try:
         members = parse_json_object(body, max_bytes=MAX_REQUEST_BYTES)
     except FormatError as error:
@@ -107,7 +113,7 @@ def _open_session(parts: Parts, body: bytes) -> Session:
     tee = members["tee"]
     if not isinstance(tee, str) or tee not in SUPPORTED_TEES:
         raise Refusal(ATTESTATION, code="kbs.tee")
-    return parts.sessions.open(tee, _hint(members["extra-params"]))
+    return tee, _hint(members["extra-params"])
 
 
 def _hint(extra: object) -> str | None:
@@ -116,12 +122,12 @@ def _hint(extra: object) -> str | None:
     return workload if isinstance(workload, str) and GRANT_NAME.fullmatch(workload) else None
 
 
-def _take_session(parts: Parts, request: Request) -> Session:
+async def _take_session(parts: Parts, request: Request) -> Session:
     cookie = session_cookie(request)
     if cookie is None:
         raise Refusal(ATTESTATION, code="session.missing")
     try:
-        return parts.sessions.take(cookie)
+        return await _asked(parts, lambda: parts.sessions.take(cookie))
     except VerificationError as error:
         raise Refusal(ATTESTATION, code=error.code) from None
 

@@ -6,7 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from strongroom.broker.audit import AuditLog, Entry
-from strongroom.broker.store import Store, keys
+from strongroom.broker.store import Store
+from strongroom.broker.tables import keys
 from strongroom.errors import ConfigurationError, WouldOverwrite
 from strongroom.formats.canonical import JsonValue
 from strongroom.formats.kbs import ResourcePath

@@ -10,7 +10,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 
 from strongroom.broker.owner import ALGORITHM, LIFETIME_S, TYPE, SignedRequest, read_ed25519
-from strongroom.broker.store import Store, owner_requests
+from strongroom.broker.store import Store
+from strongroom.broker.tables import owner_requests
 from strongroom.errors import VerificationError
 
 CLOCK_SKEW_S: Final = 10

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from joserfc.jwk import ECKey
 
 from strongroom.broker.audit import AuditLog, StoredAuditLog
+from strongroom.broker.database_url import parse_database_url
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.grant_store import Grants
 from strongroom.broker.keyring import Keyring
@@ -18,10 +19,12 @@ from strongroom.broker.limits import Gate, RateLimit
 from strongroom.broker.owner_gate import OwnerGate
 from strongroom.broker.provisioning import ProvisioningDesk
 from strongroom.broker.release import Limits, ReleaseDesk
-from strongroom.broker.sessions import Attestations, Sessions
+from strongroom.broker.sessions import Attestations, MemoryAttestations, MemorySessions, Sessions
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.setup import TOKEN_KEY
-from strongroom.broker.store import Store, settings
+from strongroom.broker.shared_sessions import SharedAttestations, SharedSessions
+from strongroom.broker.store import Place, Store
+from strongroom.broker.tables import settings
 from strongroom.broker.tokens import TokenSigner
 from strongroom.broker.verifier import Verifier
 from strongroom.errors import ConfigurationError
@@ -84,8 +87,9 @@ def open_parts(
     Raises:
         ConfigurationError: A file is absent or is not what it should be.
         VerificationError: The root key is not the one the database was made with.
+        UnavailableError: The database's server does not answer.
     """
-    store = Store.open(files.database, FileRootKey.load(files.root_key), values.broker_id)
+    store = _open_store(files, values)
     try:
         signer = TokenSigner(_token_key(store), values.broker_id)
         owner = OwnerGate(files.admin_public_key, values.broker_id, store)
@@ -95,7 +99,7 @@ def open_parts(
     log = StoredAuditLog(store)
     audit_log = audit(log)
     keyring, grants = Keyring(store, audit_log), Grants(store, audit_log)
-    attestations = Attestations(values.max_tokens)
+    sessions, attestations = _remembering(store, values, clock, monotonic_s)
     gate = Gate(values.max_verifications)
     provisioning = ProvisioningDesk(
         verifier=verifier, gate=gate, grants=grants, keyring=keyring, audit=audit_log, clock=clock
@@ -119,7 +123,7 @@ def open_parts(
         grants=grants,
         owner=owner,
         rate=RateLimit(values.requests_per_s, values.request_burst, monotonic_s),
-        sessions=Sessions(values.nonce_ttl_s, values.max_sessions, monotonic_s),
+        sessions=sessions,
         attestations=attestations,
         signer=signer,
         desk=desk,
@@ -141,13 +145,31 @@ def stored_log(folder: Path) -> Iterator[StoredAuditLog]:
 
     Raises:
         ConfigurationError: A file is absent or is not what it should be.
+        UnavailableError: The database's server does not answer.
     """
     files = BrokerFolder(folder)
-    store = Store.open(files.database, FileRootKey.load(files.root_key), load_settings(files.settings).broker_id)
+    store = _open_store(files, load_settings(files.settings))
     try:
         yield StoredAuditLog(store)
     finally:
         store.close()
+
+
+def _open_store(files: BrokerFolder, values: BrokerSettings) -> Store:
+    place: Place = parse_database_url(values.database_url) if values.database_url else files.database
+    root_key = FileRootKey.load(files.root_key)
+    return Store.open(place, root_key, values.broker_id, connections=values.database_connections)
+
+
+def _remembering(
+    store: Store, values: BrokerSettings, clock: Clock, monotonic_s: Callable[[], float]
+) -> tuple[Sessions, Attestations]:
+    """In memory, unless there may be other replicas that must know the same."""
+    if not store.shared:
+        sessions = MemorySessions(values.nonce_ttl_s, values.max_sessions, monotonic_s)
+        return sessions, MemoryAttestations(values.max_tokens)
+    shared = SharedSessions(store, values.nonce_ttl_s, values.max_sessions, lambda: clock().timestamp())
+    return shared, SharedAttestations(store, values.max_tokens)
 
 
 def _token_key(store: Store) -> ECKey:

@@ -39,7 +39,7 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
 
     Raises:
         ConfigurationError: The folder or a setting is wrong, or the address can't be bound.
-        UnavailableError: The verifier does not start.
+        UnavailableError: The verifier does not start, or the database's server does not answer.
         VerificationError: The root key is not the one the database was made with.
     """
     send_server_messages_to_the_log()

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from strongroom.broker.database_url import DEFAULT_CONNECTIONS, parse_database_url
 from strongroom.errors import ConfigurationError
 
 ENV_PREFIX = "STRONGROOM_BROKER_"
@@ -30,6 +31,12 @@ class BrokerSettings(BaseSettings):
 
     allow_simulated: bool = False
     """Trust the simulated root in `roots/simulated.der`. Never true where data matters."""
+
+    database_url: str | None = None
+    """PostgreSQL database that replicas share, without a password in it; none: SQLite in `broker.db`."""
+
+    database_connections: Annotated[int, Field(ge=2, le=1000)] = DEFAULT_CONNECTIONS
+    """Connections of this replica to that database; who finds none free within 10 s is answered 503."""
 
     nonce_ttl_s: Annotated[int, Field(ge=60, le=120)] = 90
     """How long a challenge may be answered."""
@@ -126,13 +133,16 @@ def load_settings(path: Path) -> BrokerSettings:
         raise ConfigurationError(f"{path} is too long", code="broker.settings")
     _refuse_unknown_variables()
     try:
-        return BrokerSettings(**tomllib.loads(text.decode()))
+        values = BrokerSettings(**tomllib.loads(text.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise ConfigurationError(f"{path} is not TOML", code="broker.settings") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"{path}: {name}: {first['msg']}", code="broker.settings") from None
+    if values.database_url is not None:
+        parse_database_url(values.database_url)
+    return values
 
 
 def _refuse_unknown_variables() -> None:

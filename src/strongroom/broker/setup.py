@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import sqlalchemy as sa
 from joserfc.jwk import ECKey
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,11 +19,13 @@ from strongroom.attestation.roots import TrustRoot
 from strongroom.broker.audit import Entry, StoredAuditLog
 from strongroom.broker.certificates import Issued, issue_server, make_authority
 from strongroom.broker.collateral import collateral_name, install_collateral
+from strongroom.broker.database_url import parse_database_url
 from strongroom.broker.folder import PUBLIC_FILE_MODE, BrokerFolder, make_private_folder, write_new
 from strongroom.broker.owner import OwnerKey
-from strongroom.broker.store import Store, settings
+from strongroom.broker.store import Place, Store
+from strongroom.broker.tables import settings
 from strongroom.errors import ConfigurationError, UnavailableError, WouldOverwrite
-from strongroom.keys.root import FileRootKey
+from strongroom.keys.root import FileRootKey, RootKey
 
 LOOPBACK: Final = "127.0.0.1"
 LOOPBACK_HOSTS: Final = ("localhost", LOOPBACK, "::1")
@@ -51,6 +54,7 @@ def create_broker(
     listen: str = LOOPBACK,
     port: int = DEFAULT_PORT,
     simulated: SimulatedTrust | None = None,
+    database_url: str | None = None,
 ) -> BrokerFolder:
     """Make a broker in a new folder.
 
@@ -61,17 +65,21 @@ def create_broker(
         listen: IP address it will listen on.
         port: TCP port it will listen on.
         simulated: Trust this simulated platform. Never where data matters.
+        database_url: Empty PostgreSQL database, for several replicas; None: SQLite in the folder.
 
     Returns:
         The folder.
 
     Raises:
-        WouldOverwrite: There is something in the folder.
-        ConfigurationError: A host or address is not one, or the simulated platform's root is not a root.
+        WouldOverwrite: There is something in the folder, or a broker's tables in the database.
+        ConfigurationError: A host or address is not one, the simulated platform's root is not a root, or the database's
+            URL is not as it must be.
         FormatError: The simulated platform's collateral is not collateral.
-        UnavailableError: The disk is full or fails; nothing is left in the folder.
+        UnavailableError: The disk is full or fails, or the database's server does not answer; nothing is left in the
+            folder.
     """
     files = BrokerFolder(folder)
+    place: Place = parse_database_url(database_url) if database_url else files.database
     if not _is_address(listen):
         raise ConfigurationError(f"not an IP address: {listen}", code="broker.host")
     if simulated is not None:
@@ -83,9 +91,10 @@ def create_broker(
     with _whole_or_nothing(files):
         broker_id = secrets.token_hex(16)
         _write_identity(files, authority, server)
-        _write_settings(files, {"broker_id": broker_id, "host": listen, "port": port}, simulated)
+        values: dict[str, str | int] = {"broker_id": broker_id, "host": listen, "port": port}
+        _write_settings(files, values | ({"database_url": database_url} if database_url else {}), simulated)
         _write_clients(files, broker_id, url, authority.certificate)
-        _make_database(files, broker_id, now)
+        _make_database(place, FileRootKey.load(files.root_key), broker_id, now)
     return files
 
 
@@ -169,13 +178,12 @@ def _url(host: str, port: int) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _make_database(files: BrokerFolder, broker_id: str, now: datetime) -> None:
-    store = Store.create(files.database, FileRootKey.load(files.root_key), broker_id)
-    try:
-        key = ECKey.generate_key("P-256", auto_kid=False).as_pem(private=True)
+def _make_database(place: Place, root_key: RootKey, broker_id: str, now: datetime) -> None:
+    key = ECKey.generate_key("P-256", auto_kid=False).as_pem(private=True)
+
+    def fill(store: Store, connection: sa.Connection) -> None:
         wrapped = store.seal_row("settings", {"name": TOKEN_KEY}, key)
-        with store.writing() as connection:
-            connection.execute(settings.insert().values(name=TOKEN_KEY, wrapped=wrapped))
-            StoredAuditLog(store).append_within(connection, Entry("broker.init", "allow"), now)
-    finally:
-        store.close()
+        connection.execute(settings.insert().values(name=TOKEN_KEY, wrapped=wrapped))
+        StoredAuditLog(store).append_within(connection, Entry("broker.init", "allow"), now)
+
+    Store.create(place, root_key, broker_id, fill).close()

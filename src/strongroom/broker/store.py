@@ -1,135 +1,163 @@
-"""The broker's database: SQLite in WAL mode, durable at every commit, every secret wrapped under the root key.
+"""The broker's database, every secret in it wrapped under the root key.
 
 A row's payload is wrapped with the row's identity (broker, table, name, version) as associated data, so a row copied
-over another one, or brought from another broker, is refused when it is read. Rolling the whole file back to an older
-copy is not detected here.
+over another one, or brought from another broker, is refused when it is read. Rolling the whole database back to an
+older copy is not detected here. Tables: `strongroom.broker.tables`; where they are: `sqlite`, `postgresql`.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
-from strongroom.errors import ConfigurationError, UnavailableError, WouldOverwrite
+from strongroom.broker.database_url import DEFAULT_CONNECTIONS, DatabaseAddress
+from strongroom.broker.sqlite import Sqlite
+from strongroom.broker.tables import SCHEMA_VERSION
+from strongroom.errors import ConfigurationError, UnavailableError
 from strongroom.formats.canonical import JsonValue, canonical_json
 from strongroom.keys.root import RootKey
 
-SCHEMA_VERSION: Final = 1
-_PRAGMAS: Final = (
-    "journal_mode = WAL",
-    "synchronous = FULL",  # a commit is on the disk when it returns
-    "foreign_keys = ON",
-    "trusted_schema = OFF",
-    "secure_delete = ON",  # a deleted row leaves no bytes in the file
-    "busy_timeout = 5000",
-)
 
-metadata = sa.MetaData()
+class Database(Protocol):
+    """One kind of database.
 
-settings = sa.Table(
-    "settings",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("wrapped", sa.LargeBinary, nullable=False),
-)
-keys = sa.Table(
-    "keys",
-    metadata,
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("created", sa.Text, nullable=False),
-    sa.Column("size_bytes", sa.Integer, nullable=False),
-    sa.Column("wrapped", sa.LargeBinary, nullable=False),
-)
-grants = sa.Table(
-    "grants",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("wrapped", sa.LargeBinary, nullable=False),
-)
-audit = sa.Table(
-    "audit",
-    metadata,
-    sa.Column("seq", sa.Integer, primary_key=True),
-    sa.Column("record", sa.LargeBinary, nullable=False),
-    sa.Column("leaf_hash", sa.LargeBinary, nullable=False),
-)
-owner_requests = sa.Table(
-    "owner_requests",
-    metadata,
-    sa.Column("jti", sa.Text, primary_key=True),
-    sa.Column("expires_s", sa.Integer, nullable=False, index=True),
-)
+    Attributes:
+        name: For messages.
+        shared: Other replicas may use it at the same time.
+        engine: Connects, and leaves BEGIN to us.
+        begin_reading: Begins a consistent view.
+        begin_sharing: Begins a write transaction beside others.
+        begin_writing: Waits until no other writing transaction runs anywhere, and begins one.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def shared(self) -> bool: ...  # noqa: D102
+    @property
+    def engine(self) -> sa.Engine: ...  # noqa: D102
+    @property
+    def begin_reading(self) -> str: ...  # noqa: D102
+    @property
+    def begin_sharing(self) -> str: ...  # noqa: D102
+    @property
+    def begin_writing(self) -> str: ...  # noqa: D102
+
+    def make_tables(self, connection: sa.Connection) -> None:
+        """Make all tables and note their version."""
+        ...
+
+    def version(self) -> object:
+        """Version of the schema; None: it has none."""
+        ...
+
+
+Place = Path | DatabaseAddress
+"""A SQLite file, or a database on a PostgreSQL server."""
 
 
 class Store:
-    """One open database.
+    """One open database; see `create` and `open`.
 
     Args:
-        engine: Connected engine; see `create` and `open`.
+        database: Where the tables are.
         root_key: Wraps every payload.
         broker_id: Part of every row's identity.
     """
 
-    def __init__(self, engine: sa.Engine, root_key: RootKey, broker_id: str) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, root_key: RootKey, broker_id: str) -> None:
+        self._database = database
         self._root_key = root_key
         self._broker_id = broker_id
-        self._writer = threading.Lock()
+        # Writers of a file take turns here; those of a server take turns there, with those of other replicas.
+        self._turn: AbstractContextManager[object] = nullcontext() if database.shared else threading.Lock()
+
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas may use the same database."""
+        return self._database.shared
 
     @classmethod
-    def create(cls, path: Path, root_key: RootKey, broker_id: str) -> "Store":
-        """Make a new database file.
+    def create(
+        cls,
+        place: Place,
+        root_key: RootKey,
+        broker_id: str,
+        fill: Callable[["Store", sa.Connection], None] = lambda _store, _connection: None,
+    ) -> "Store":
+        """Make a new database.
+
+        Args:
+            place: Where.
+            root_key: Wraps every payload.
+            broker_id: Part of every row's identity.
+            fill: Writes the first rows, in the transaction that makes the tables.
 
         Raises:
-            WouldOverwrite: The file is there already.
+            WouldOverwrite: There is one already.
+            ConfigurationError: The driver is not installed, or credentials are not private.
+            UnavailableError: The database can't be written.
         """
+        if isinstance(place, Path):
+            database: Database = Sqlite.create(place)
+        else:
+            database = _server(place, 1)
+        store = cls(database, root_key, broker_id)
         try:
-            path.touch(mode=0o600, exist_ok=False)
-        except FileExistsError:
-            raise WouldOverwrite(f"there is already a database: {path}") from None
-        engine = _engine(path)
-        with engine.begin() as connection:
-            metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        return cls(engine, root_key, broker_id)
+            with store.writing() as connection:
+                database.make_tables(connection)
+                fill(store, connection)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     @classmethod
-    def open(cls, path: Path, root_key: RootKey, broker_id: str) -> "Store":
+    def open(
+        cls, place: Place, root_key: RootKey, broker_id: str, *, connections: int = DEFAULT_CONNECTIONS
+    ) -> "Store":
         """Open an existing database.
 
+        Args:
+            place: Where.
+            root_key: Wraps every payload.
+            broker_id: Part of every row's identity.
+            connections: At most so many to a server.
+
         Raises:
-            ConfigurationError: No such file, not a database, or made by another version of the schema.
+            ConfigurationError: Not there, not a broker's database, or made by another version of the schema; the driver
+                is not installed, or credentials are not private.
+            UnavailableError: The server does not answer.
         """
-        if not path.is_file():
-            raise ConfigurationError(f"no database: {path}", code="broker.database")
-        engine = _engine(path)
+        database: Database = Sqlite.open(place) if isinstance(place, Path) else _server(place, connections)
         try:
-            with engine.connect() as connection:
-                version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        except sa.exc.DatabaseError:
-            engine.dispose()
-            raise ConfigurationError(f"not a database: {path}", code="broker.database") from None
-        if version != SCHEMA_VERSION:
-            engine.dispose()
-            raise ConfigurationError(
-                f"{path} has schema {version}, this program needs {SCHEMA_VERSION}", code="broker.database"
-            )
-        return cls(engine, root_key, broker_id)
+            _check_version(database)
+        except BaseException:
+            database.engine.dispose()
+            raise
+        return cls(database, root_key, broker_id)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A write transaction; the only one in this process. Committed, and on the disk, when the block ends.
+        """A write transaction; the only such one, also across replicas. On the disk when the block ends.
 
         Raises:
             UnavailableError: The database can't be written.
         """
-        with self._writer, self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._turn, self._transaction(self._database.begin_writing) as connection:
+            yield connection
+
+    @contextmanager
+    def sharing(self) -> Iterator[sa.Connection]:
+        """A write transaction that needs no place in the order of the others. Committed when the block ends.
+
+        Raises:
+            UnavailableError: The database can't be written.
+        """
+        with self._turn, self._transaction(self._database.begin_sharing) as connection:
             yield connection
 
     @contextmanager
@@ -139,13 +167,13 @@ class Store:
         Raises:
             UnavailableError: The database can't be read.
         """
-        with self._transaction("BEGIN") as connection:
+        with self._transaction(self._database.begin_reading) as connection:
             yield connection
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect() as connection:
+            with self._database.engine.connect() as connection:
                 connection.exec_driver_sql(begin)
                 yield connection
                 connection.commit()
@@ -154,6 +182,8 @@ class Store:
             raise UnavailableError(
                 f"the broker's database failed: {type(error.orig).__name__}", code="broker.database"
             ) from None
+        except sa.exc.TimeoutError:
+            raise UnavailableError("no connection to the broker's database is free", code="broker.database") from None
 
     def seal_row(self, table: str, identity: Mapping[str, JsonValue], payload: bytes) -> bytes:
         """Wrap a row's payload for exactly this row."""
@@ -173,17 +203,20 @@ class Store:
 
     def close(self) -> None:
         """Close every connection; SQLite folds its write-ahead log into the file."""
-        self._engine.dispose()
+        self._database.engine.dispose()
 
 
-def _engine(path: Path) -> sa.Engine:
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), hide_parameters=True)
+def _server(address: DatabaseAddress, connections: int) -> Database:
+    from strongroom.broker.postgresql import Postgresql  # its driver is not always installed
 
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        driver: Any = connection
-        driver.isolation_level = None  # we say BEGIN ourselves
-        for pragma in _PRAGMAS:
-            driver.execute(f"PRAGMA {pragma}")
+    return Postgresql.connect(address, connections)
 
-    return engine
+
+def _check_version(database: Database) -> None:
+    version = database.version()
+    if version is None:
+        raise ConfigurationError(f"{database.name} is not a broker's database", code="broker.database")
+    if version != SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{database.name} has schema {version}, this program needs {SCHEMA_VERSION}", code="broker.database"
+        )

@@ -32,7 +32,11 @@ INIT_EPILOG: Final = """Examples:
   strongroom broker init broker
   strongroom broker init broker --host keys.example.com --listen 0.0.0.0
   strongroom broker init trial --allow-simulated --simulated-machine machine
+  strongroom broker init broker --host keys.example.com --listen 0.0.0.0 --database-url
+    "postgresql://broker@db.example.com/strongroom?sslrootcert=/etc/db/ca.pem&passfile=/etc/db/pgpass"
 
+\b
+With --database-url several replicas may serve copies of DIR at the same time.
 DIR/owner goes to the owner's trusted machine, DIR/room to where workloads start; no secret is in DIR/room.
 """
 
@@ -51,6 +55,10 @@ def init(
     simulated_machine: Annotated[
         Path | None, typer.Option("--simulated-machine", help="Its folder (`strongroom platform simulate`).")
     ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option("--database-url", help="Empty PostgreSQL database, without a password; default: SQLite in DIR."),
+    ] = None,
 ) -> None:
     """Make a broker.
 
@@ -68,12 +76,22 @@ def init(
             hint="both for a trial on a simulated machine; none for hardware",
         )
     trust = simulated_trust(simulated_machine) if simulated_machine else None
-    files = create_broker(folder, now=datetime.now(UTC), hosts=host or (), listen=listen, port=port, simulated=trust)
+    files = create_broker(
+        folder,
+        now=datetime.now(UTC),
+        hosts=host or (),
+        listen=listen,
+        port=port,
+        simulated=trust,
+        database_url=database_url,
+    )
     say(f"made a broker in {files.root}")
     if trust is not None:
         say("warning: it believes a SIMULATED machine: it protects nothing, use it for trials only")
     say(f"the owner's folder: {files.owner}   the workloads' folder: {files.room}")
     say(f"next: strongroom broker serve {files.root}")
+    if database_url is not None:
+        say("another replica serves a copy of this folder; it needs neither owner/ nor ca.key")
 
 
 @app.command(epilog="Example: strongroom broker serve broker --ready-file broker.ready")
