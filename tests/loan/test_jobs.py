@@ -100,6 +100,16 @@ def test_a_storage_that_fails_while_publishing_leaves_the_last_good_version(
     assert load_model(ready, "loan").booster.num_boosted_rounds() == 20
 
 
+def test_what_could_not_be_published_is_not_trained(ready: Any) -> None:
+    jobs.train(ready, settings=QUICK)
+    ready.files["models/loan/catalog.json"] = b"{}"
+    trees: list[int] = []
+    with pytest.raises(FormatError) as refused:
+        jobs.train(ready, settings=QUICK, progress=lambda done, _total: trees.append(done))
+    assert refused.value.code == "loan.catalog"
+    assert trees == []
+
+
 def test_refuses_a_bundle_swapped_for_another_version(ready: Any) -> None:
     jobs.train(ready, settings=QUICK)
     jobs.train(ready, settings=TrainSettings(rounds=5))

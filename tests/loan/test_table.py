@@ -124,6 +124,15 @@ def test_names_an_extra_column_and_one_that_is_there_twice() -> None:
         read(HEADER.replace("\n", ",loan_grade\n") + GOOD.replace("\n", ",A\n"))
 
 
+@pytest.mark.parametrize("text", [GOOD * 3, HEADER.replace(",", ";") + GOOD, "name,born\nMiller,1970\n"])
+def test_a_first_line_that_is_no_header_is_not_repeated(text: str) -> None:
+    # Without its header line a file begins with somebody's loan.
+    with pytest.raises(FormatError, match=r"the first line of the loan file is not its header$") as refused:
+        read(text)
+    assert refused.value.code == "loan.header"
+    assert refused.value.hint == f"it is {HEADER.strip()}"
+
+
 def test_keeps_a_named_extra_column_aside() -> None:
     book = read(HEADER.replace("\n", ",group\n") + GOOD.replace("\n", ",north\n"), extra=("group",))
     assert book.extra["group"].tolist() == ["north"]

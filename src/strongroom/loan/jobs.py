@@ -53,10 +53,10 @@ def train(
 
     Raises:
         ConfigurationError: The model name or a setting is not allowed.
-        FormatError: The data is not processed loan rows, or can't be trained on.
+        FormatError: The data is not processed loan rows, or can't be trained on; or the model's catalog is damaged.
         TrainingCancelled: `cancelled` said so.
     """
-    catalog.check_name(model)
+    catalog.read_catalog(storage, model)  # what could not be published is not trained
     folders = [data] if isinstance(data, str) else list(data)
     settings = settings or TrainSettings()
     rows = training_rows(storage, folders)

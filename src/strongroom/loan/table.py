@@ -23,6 +23,7 @@ from strongroom.loan.schema import CATEGORIES, FILE_ORDER, INPUT_NAMES, NUMBERS,
 MAX_CSV_BYTES: Final = 2 << 30
 MAX_HEADER_BYTES: Final = 64 << 10
 BLOCK_BYTES: Final = 4 << 20
+WANTED: Final = "a loan file has one header line and at least one row"
 
 
 def read_csv(
@@ -57,7 +58,7 @@ def read_csv(
     except pa.ArrowInvalid as error:
         _explain(source, header, names, extra, error)
     if not table.num_rows:
-        raise FormatError("the loan file has a header and no rows", code="loan.csv")
+        raise FormatError("the loan file has a header and no rows", code="loan.csv", hint=WANTED)
     numbers = {column.name: _floats(table[column.name]) for column in NUMBERS}
     codes = {column.name: dictionary_codes(table[column.name], column) for column in CATEGORIES}
     target = _floats(table[TARGET]) if TARGET in names else None
@@ -74,9 +75,11 @@ def _check_size(source: BinaryIO, max_bytes: int) -> None:
     size = source.seek(0, io.SEEK_END)
     source.seek(0)
     if size == 0:
-        raise FormatError("the loan file is empty", code="loan.csv")
+        raise FormatError("the loan file is empty", code="loan.csv", hint=WANTED)
     if size > max_bytes:
-        raise FormatError(f"the loan file is larger than {max_bytes} bytes", code="loan.csv")
+        raise FormatError(
+            f"the loan file is larger than {max_bytes} bytes", code="loan.csv", hint="divide it into several"
+        )
 
 
 def _read_header(source: BinaryIO) -> list[str]:
@@ -97,9 +100,16 @@ def _check_header(header: list[str], labelled: bool | None, extra: Sequence[str]
     """The names to read.
 
     Raises:
-        FormatError: Lists what is missing, unknown or there twice.
+        FormatError: Lists what is missing, unknown or there twice; nothing of a line that is no header, but perhaps
+            a loan.
     """
     present = set(header)
+    if 2 * len(present.intersection(FILE_ORDER)) < len(FILE_ORDER):
+        raise FormatError(
+            "the first line of the loan file is not its header",
+            code="loan.header",
+            hint=f"it is {','.join(FILE_ORDER)}",
+        )
     required = {*(FILE_ORDER if labelled else INPUT_NAMES), *extra}
     findings = [f"missing: {_names(sorted(required - present))}"] if required - present else []
     unknown = [name for name in header if name not in FILE_ORDER and name not in extra]
