@@ -130,7 +130,9 @@ def _roots(room: "Room", texts: list[str], key: str, stack: ExitStack) -> dict[s
     named = [parse_root(text) for text in texts]
     if len({name for name, _ in named}) != len(named):
         raise ConfigurationError("a storage root is named twice", code="loan.roots")
-    return {name: _root(room, place, key, stack) for name, place in named}
+    # Two names of one place are one root: a model is trained by one job at a time, whatever callers call its place.
+    places = {place: _root(room, place, key, stack) for place in dict.fromkeys(place for _, place in named)}
+    return {name: places[place] for name, place in named}
 
 
 def _root(room: "Room", place: str, key: str, stack: ExitStack) -> "Root":

@@ -25,6 +25,7 @@ from strongroom.errors import (
 )
 from strongroom.loan.catalog import read_catalog
 from strongroom.loan.service.problems import to_problem
+from strongroom.loan.service.settings import Root
 
 HEADER = (
     b"person_age,person_income,person_home_ownership,person_emp_length,loan_intent,loan_grade,loan_amnt,"
@@ -322,6 +323,11 @@ def test_an_unknown_model_is_not_found(trained: Any, sample_csv: bytes) -> None:
         refused(trained.train(model_name="nobody", continue_training="True"), 404, "loan.unknown_model")
 
 
+def test_hints_are_about_calls_not_commands(trained: Any, sample_csv: bytes) -> None:
+    hint = trained.predict(sample_csv, model_name="nobody").json()["hint"]
+    assert hint.startswith("POST /train")
+
+
 def test_unknown_data_is_not_found(trained: Any) -> None:
     with nothing_changes(trained):
         refused(trained.train(data_directory="nothing"), 404, "loan.unknown_batch")
@@ -436,6 +442,8 @@ def test_refuses_two_trainings_of_one_model_at_once(trained: Any) -> None:
     assert started.wait(30)
     refused(trained.train(), 409, "loan.training_busy")
     refused(trained.train({"Prefer": "respond-async"}), 409, "loan.training_busy")
+    trained.service.settings.roots["alias"] = Root(trained.storage)
+    refused(trained.train(az_file_path="alias"), 409, "loan.training_busy")
     assert trained.train({"Prefer": "respond-async"}, model_name="other").status_code == 202
     go_on.set()
     trained.service.board.find(first.headers["location"].removeprefix("/jobs/")).ended.result(60)

@@ -111,6 +111,13 @@ def test_refuses_a_root_that_is_named_twice(served: list[Any]) -> None:
         loan_serve.serve(root=["a=x", "a=y"], insecure_http=True)
 
 
+def test_two_names_of_one_place_are_one_root(served: list[Any]) -> None:
+    loan_serve.serve(root=["a=bank", "b=bank", "c="], insecure_http=True)
+    roots = served[0][0].roots
+    assert roots["a"] is roots["b"]
+    assert roots["c"] is not roots["a"]
+
+
 def test_a_root_below_a_folder_reaches_nothing_else(
     trained_files: dict[str, bytes], storage: Any, open_client: Any, sample_csv: bytes
 ) -> None:

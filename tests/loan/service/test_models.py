@@ -88,9 +88,9 @@ def test_only_so_many_models_are_kept(trained: Any, sample_csv: bytes) -> None:
     models = trained.service.models = trained.service.predictor._models = LoadedModels(2)
     for name in ("a", "b", "c"):
         assert trained.train(model_name=name).status_code == 200
-    assert [key[2] for key in models.versions()] == ["b", "c"]
+    assert [path for _, path in models.versions()] == ["models/b", "models/c"]
     assert version(trained.predict(sample_csv, model_name="a")) == "1"
-    assert [key[2] for key in models.versions()] == ["c", "a"]
+    assert [path for _, path in models.versions()] == ["models/c", "models/a"]
 
 
 def test_asking_for_models_that_are_not_there_leaves_nothing_behind(trained: Any, sample_csv: bytes) -> None:

@@ -223,6 +223,18 @@ def test_a_body_that_pauses_too_long_is_given_up(open_client: Any, material: Tls
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /ping HTTP/1.1\r\nHost: loc"])
+def test_a_connection_that_sends_no_whole_head_is_given_up(
+    open_client: Any, material: TlsMaterial, sent: bytes
+) -> None:
+    # Nobody can keep others out by opening all connections there may be and saying nothing.
+    client = open_client(head_s=0.2)
+    with serving(client.service, material) as url, connected(url) as tls:
+        tls.sendall(sent)
+        tls.settimeout(20)
+        assert tls.recv(1) == b""
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
     open_client: Any, material: TlsMaterial, tmp_path: Path
 ) -> None:

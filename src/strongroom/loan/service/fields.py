@@ -44,21 +44,19 @@ class Model:
     """Where a model is.
 
     Args:
-        root_name: What the caller named.
         root: The storage root.
         directory: `model_directory`.
         name: `model_name`.
     """
 
-    root_name: str
     root: Root
     directory: str
     name: str
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """Names this model among all models."""
-        return self.root_name, self.directory, self.name
+    def key(self) -> tuple[int, str]:
+        """Names this model among all models, by whichever root a caller came to it."""
+        return id(self.root.storage), self.root.path(f"{self.directory}/{self.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Fields:
             names = ", ".join(error["field"] for error in wrong)
             raise Problem(422, "form.fields", f"these form fields are missing or unknown: {names}", errors=wrong)
 
-    def root(self) -> tuple[str, Root]:
+    def root(self) -> Root:
         """The storage root that `az_file_path` names.
 
         Raises:
@@ -131,7 +129,7 @@ class Fields:
         name = self._form.texts["az_file_path"]
         for candidate in (name, name.removesuffix("/")):
             if candidate in self._settings.roots:
-                return candidate, self._settings.roots[candidate]
+                return self._settings.roots[candidate]
         raise InvalidField(
             "az_file_path", "the name of a configured storage root", code="loan.unknown_root", status=404
         )
@@ -189,8 +187,7 @@ class Fields:
         Raises:
             InvalidField: 404 or 422, a field does not name one.
         """
-        root_name, root = self.root()
-        return Model(root_name, root, self.name("model_directory"), self.name("model_name"))
+        return Model(self.root(), self.name("model_directory"), self.name("model_name"))
 
 
 def process_call(form: Form, settings: ServiceSettings) -> ProcessCall:
@@ -204,8 +201,7 @@ def process_call(form: Form, settings: ServiceSettings) -> ProcessCall:
     fields.check(("az_file_path", "data_directory"), ("size",), file=True)
     if form.upload is None:
         raise InvalidField("file", "a file")
-    _, root = fields.root()
-    return ProcessCall(root, fields.name("data_directory"), fields.size(), fields.filename(), form.upload)
+    return ProcessCall(fields.root(), fields.name("data_directory"), fields.size(), fields.filename(), form.upload)
 
 
 def train_call(form: Form, settings: ServiceSettings) -> TrainCall:

@@ -20,7 +20,7 @@ from strongroom.loan.service.problems import to_problem
 
 log: Any = structlog.get_logger("strongroom.loan.service")
 
-Key = tuple[str, str, str]
+Key = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,12 @@ TEXTS: Final[Mapping[str, str]] = {
     "file.not_found": "a stored file is missing",
     "file.io": "the storage does not answer",
 }
+# What the commands say to do next, in the words of the calls.
+HINTS: Final[Mapping[str, str]] = {
+    "loan.unknown_model": "POST /train with this model_directory and model_name first",
+    "workload.no_mount": "name a directory that has a mount in the service's workload",
+    "room.read_only": "name a directory whose mount is read-write in the service's workload",
+}
 DAMAGED: Final = "a stored file is damaged or was exchanged"
 FULL_TEXT: Final = "the storage is full; nothing earlier was lost"
 
@@ -204,7 +210,9 @@ def _ours(error: StrongroomError) -> Problem:
         if status == 422 and not own:
             status = 500  # malformed or wrong, but not what the caller sent
     if own:
-        return Problem(status, error.code, error.message, hint=error.hint if status < 500 else None)
+        hint = HINTS.get(error.code, error.hint) if status < 500 else None
+        return Problem(status, error.code, error.message, hint=hint)
     if status == 500 and isinstance(error, SealedDataError | FormatError):
         return Problem(status, error.code, DAMAGED)
-    return Problem(status, error.code, TEXTS.get(error.code, "the service can't do this now; it was logged"))
+    text = TEXTS.get(error.code, "the service can't do this now; it was logged")
+    return Problem(status, error.code, text, hint=HINTS.get(error.code))

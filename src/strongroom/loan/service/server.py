@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from strongroom.broker.connections import timed_connections
 from strongroom.errors import ConfigurationError, UnavailableError
 from strongroom.loan.service.app import create_app
 from strongroom.loan.service.parts import LoanService
@@ -135,7 +136,7 @@ class ServiceServer(uvicorn.Server):
 def _config(app: ASGIApp, settings: ServiceSettings, context: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",  # bounds the length of a request's head
+        http=timed_connections(settings.limits.head_s),  # h11: bounds the length of a request's head
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,

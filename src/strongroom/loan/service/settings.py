@@ -47,6 +47,7 @@ class Limits:
         max_predict_bytes: Longest request body of `/predict`, whose answer is made in memory.
         memory_upload_bytes: A longer upload is kept in a sealed temporary file instead of in memory.
         max_uploads: Requests whose body is being received at once.
+        head_s: How long request line and headers may take, from the opening of the connection on.
         idle_s: How long a body may pause.
         body_s: How long a body may take.
         max_size: Largest `size`, rows.
@@ -65,6 +66,7 @@ class Limits:
     max_predict_bytes: int = 256 << 20
     memory_upload_bytes: int = 16 << 20
     max_uploads: int = 16
+    head_s: float = 10.0
     idle_s: float = 30.0
     body_s: float = 900.0
     max_size: int = 20_000_000
