@@ -41,7 +41,8 @@ class TimedConnection(H11Protocol):
 
     def _begin(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)
+            # Not `close`, which over TLS waits half a minute for the other side's goodbye.
+            self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.abort)
 
     def _end(self) -> None:
         if self._deadline is not None:
