@@ -336,6 +336,20 @@ class TestLog:
         assert ended.status == 3
         assert "[audit.record]" in ended.err
 
+    def test_verify_remembers_the_end_and_notices_a_rolled_back_database(
+        self, as_owner: Command, live: Parts, tmp_path: Path
+    ) -> None:
+        as_owner("key", "create", "loan/key/book")
+        assert as_owner("broker", "log", "--verify").status == 0
+        with live.store.writing() as connection:
+            connection.execute(sa.delete(audit).where(audit.c.seq > 1))
+        assert as_owner("broker", "log").status == 0  # consistent in itself
+        ended = as_owner("broker", "log", "--verify")
+        assert ended.status == 3
+        assert "[audit.rolled_back]" in ended.err
+        as_owner("key", "create", "loan/key/other")  # the log goes on from there
+        assert as_owner("broker", "log", "--verify").status == 3
+
     def test_shows_why_somebody_was_refused_on_one_line(self, log: Command, live: Parts) -> None:
         from strongroom.broker.audit import Entry
         from strongroom.errors import Finding

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -177,21 +178,38 @@ def log(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="The broker's folder; else the broker is asked.")
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Say at the end that the whole log was checked.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check that it continues the log of the last --verify, and remember its end for the next."
+        ),
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for new records until Ctrl-C.")] = False,
     owner: Owner = None,
     as_json: Json = False,
 ) -> None:
-    """Print the audit log. Every record's hash and place is checked; an altered log ends with an error."""
+    """Print the audit log. Every record's hash and place is checked; an altered log ends with an error.
+
+    Raises:
+        VerificationError: A record was changed, removed or reordered, or the log was rolled back.
+        StrongroomError: The log can't be read.
+    """
+    from strongroom.broker.log_head import FILE_NAME, LogHead, continuing, read_head, write_head
+
+    remembered = owner / FILE_NAME if verify and folder is None and owner else None
+    seen = read_head(remembered) if remembered else None
     last: Record | None = None
-    for record in _records(folder, owner, follow=follow):
-        put(record.record.decode() if as_json else _line(json.loads(record.record)))
-        last = record
+    with closing(_records(folder, owner, follow=follow)) as records:
+        for record in continuing(records, seen):
+            put(record.record.decode() if as_json else _line(json.loads(record.record)))
+            last = record
+    if remembered and last:
+        write_head(remembered, LogHead(last.seq, last.leaf_hash))
     if verify:
         say(f"checked: {last.seq if last else 0} records, last leaf hash {last.leaf_hash.hex() if last else '-'}")
 
 
-def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Iterator[Record]":
+def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Generator[Record, None, None]":
     from strongroom.broker.records import NO_RECORD, verified
 
     seq, head = 0, NO_RECORD
