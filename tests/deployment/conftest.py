@@ -1,5 +1,6 @@
 """A site with everything in it."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,7 +21,11 @@ def make_site_folder(folder: Path) -> Path:
     text = text.replace('# key_vault = "strongroom-keys"', 'key_vault = "strongroom-keys"')
     for name in ("tenant", "client_id"):
         text = text.replace(f'# {name} = "00000000-0000-0000-0000-000000000000"', f'{name} = "{GUID}"')
+    head, comment, rest = text.partition("# [broker.database]")
+    database, loan, rest = (comment + rest).partition("[loan]")
+    text = head + re.sub(r"^# ", "", database, flags=re.MULTILINE) + loan + rest
     path.write_text(text)
+    (folder / "database-ca.pem").write_text(CA)
     room = folder / "broker" / "room"
     room.mkdir(parents=True)
     (room / "room.toml").write_text(ROOM_TOML)

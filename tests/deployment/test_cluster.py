@@ -138,13 +138,14 @@ def test_a_cluster_that_has_everything_but_a_lasting_size(cluster: Cluster, site
         ([(["storageclass"], 1, "not found"), *good()], "storage class azurefile-csi"),
         ([(["--raw"], 1, "no such API"), *good()], "metrics API (autoscaling)"),
         ([(["strongroom-broker-root-key"], 1, "not found"), *good()], "secret strongroom-broker-root-key"),
+        ([(["strongroom-broker-database"], 1, "not found"), *good()], "secret strongroom-broker-database"),
         ([(["namespace"], 1, "not found"), *good()], "namespace kubeflow"),
         ([(["crd"], 1, "not found"), *good()], "crd tlsroutes.gateway.networking.k8s.io"),
     ],
 )
 def test_what_is_missing_is_said(cluster: Cluster, site: Site, answers: Any, name: str) -> None:
     cluster.answer(*answers)
-    assert name in failed(cluster, site, "gateway-tls")
+    assert name in failed(cluster, site, "gateway-tls", "postgresql")
 
 
 def test_precheck_reads_no_secret_s_value(cluster: Cluster, site: Site) -> None:

@@ -1,6 +1,7 @@
 """What is rendered: the same as Kustomize builds, quoted, restricted, and derived from the workloads."""
 
 import copy
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -38,29 +39,27 @@ def by_place(objects: Objects) -> dict[tuple[str, str, str], Any]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("component", [None, *COMPONENTS])
+@pytest.mark.parametrize("components", [[], *([name] for name in COMPONENTS), ["postgresql", "key-vault"]])
 def test_kustomize_builds_the_same_objects(
-    site: Site, tmp_path: Path, kustomize: list[str], overlay: str, component: str | None
+    site: Site, tmp_path: Path, kustomize: list[str], overlay: str, components: list[str]
 ) -> None:
     files = kustomize_tree(site)
-    if component is not None and f"components/{overlay}/{component}/kustomization.yaml" not in files:
+    if any(f"components/{overlay}/{component}/kustomization.yaml" not in files for component in components):
         with pytest.raises(ConfigurationError):
-            render(site, overlay, [component])
+            render(site, overlay, components)
         return
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     top = tmp_path / "overlays" / overlay
-    if component is not None:
+    if components:
         top = tmp_path / "top"
         top.mkdir()
-        (top / "kustomization.yaml").write_text(
-            f"resources: [../overlays/{overlay}]\ncomponents: [../components/{overlay}/{component}]\n"
-        )
+        added = ", ".join(f"../components/{overlay}/{component}" for component in components)
+        (top / "kustomization.yaml").write_text(f"resources: [../overlays/{overlay}]\ncomponents: [{added}]\n")
     built = subprocess.run([*kustomize, str(top)], capture_output=True, text=True, check=False, timeout=120)
     assert built.returncode == 0, built.stderr
-    ours = render(site, overlay, [component] if component else [])
-    assert by_place(list(yaml.safe_load_all(built.stdout))) == by_place(ours)
+    assert by_place(list(yaml.safe_load_all(built.stdout))) == by_place(render(site, overlay, components))
 
 
 def test_the_example_in_the_repository_is_what_is_rendered(site: Site) -> None:
@@ -92,15 +91,73 @@ def test_every_namespace_is_restricted(site: Site, overlay: str) -> None:
             assert item["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_quote_helper_relaxes_the_workloads_namespace_only(site: Site) -> None:
+def test_the_quote_helper_relaxes_no_namespace(site: Site) -> None:
     objects = render(site, "aks-sgx", ["quote-helper"])
     label = "pod-security.kubernetes.io/enforce"
-    levels = {
-        item["metadata"]["name"]: item["metadata"]["labels"][label] for item in objects if item["kind"] == "Namespace"
-    }
-    assert levels == {"strongroom": "privileged", "strongroom-broker": "restricted"}
-    environment = {entry["name"]: entry["value"] for entry in container(objects, "loan-service")["env"]}
-    assert environment["SGX_AESM_ADDR"] == "1"
+    levels = {item["metadata"]["labels"][label] for item in objects if item["kind"] == "Namespace"}
+    assert levels == {"restricted"}
+    assert not any("hostPath" in volume for item in objects if item["kind"] == "Deployment"
+                   for volume in item["spec"]["template"]["spec"]["volumes"])  # fmt: skip
+    lent = pick(objects, "PersistentVolume", "strongroom-quote-helper")["spec"]
+    assert lent["hostPath"]["path"] == "/var/run/aesmd"
+    assert lent["claimRef"] == {"namespace": "strongroom", "name": "quote-helper"}
+    for name in ("loan-service", "model-server", "tensorflow-serving"):
+        changed = container(objects, name)
+        assert {"name": "SGX_AESM_ADDR", "value": "1"} in changed["env"]
+        (mount,) = [mount for mount in changed["volumeMounts"] if mount["name"] == "aesmd"]
+        assert mount["readOnly"] is True
+
+
+class TestPostgresql:
+    def test_two_replicas_take_the_place_of_one(self, site: Site) -> None:
+        objects = render(site, "aks-sgx", ["postgresql"])
+        assert not [item for item in objects if item["kind"] == "StatefulSet"]
+        spec = pick(objects, "Deployment", "broker")["spec"]
+        assert spec["replicas"] == 2
+        assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+        assert pick(objects, "PodDisruptionBudget", "broker")["spec"]["maxUnavailable"] == 1
+        assert "volumeClaimTemplates" not in spec
+        volumes = {volume["name"]: volume for volume in spec["template"]["spec"]["volumes"]}
+        assert volumes["data"]["emptyDir"]["medium"] == "Memory"
+
+    @pytest.mark.parametrize("login", ["password", "certificate"])
+    def test_broker_takes_the_url_and_no_secret_is_in_it(self, site: Site, login: str) -> None:
+        from strongroom.broker.database_url import parse_database_url
+
+        database = dataclasses.replace(site.broker.database, login=login)  # type: ignore[type-var]  # it has one
+        changed = dataclasses.replace(site, broker=dataclasses.replace(site.broker, database=database))
+        objects = render(changed, "aks-sgx", ["postgresql"])
+        spec = pick(objects, "Deployment", "broker")["spec"]["template"]["spec"]
+        (broker,) = spec["containers"]
+        environment = {entry["name"]: entry["value"] for entry in broker["env"]}
+        address = parse_database_url(environment["STRONGROOM_BROKER_DATABASE_URL"])
+        assert (address.ssl_mode, address.host) == ("verify-full", "db.example.com")
+        mounted = {mount["mountPath"]: mount["name"] for mount in broker["volumeMounts"]}
+        for path in address.files.values():  # every file is in something that is mounted
+            assert mounted[str(Path(path).parent)] in {"keys", "database-ca"}
+        copied = {item["path"] for volume in spec["volumes"] if volume["name"] == "database-login"
+                  for item in volume["secret"]["items"]}  # fmt: skip
+        private = {Path(path).name for path in address.files.values() if path.startswith("/run/strongroom/keys/")}
+        assert private == copied
+        assert pick(objects, "ConfigMap", "broker-database")["data"].keys() == {"ca.pem"}
+
+    def test_network_policy_opens_the_database_only(self, site: Site) -> None:
+        objects = render(site, "aks-sgx", ["postgresql"])
+        spec = pick(objects, "NetworkPolicy", "broker-database")["spec"]
+        assert spec["egress"] == [
+            {"to": [{"ipBlock": {"cidr": "10.20.0.4/32"}}], "ports": [{"protocol": "TCP", "port": 5432}]}
+        ]
+
+    @pytest.mark.parametrize("components", [["key-vault", "postgresql"], ["postgresql", "key-vault"]])
+    def test_root_key_from_the_key_vault_in_any_order(self, site: Site, components: list[str]) -> None:
+        spec = pick(render(site, "aks-sgx", components), "Deployment", "broker")["spec"]["template"]["spec"]
+        assert next(volume for volume in spec["volumes"] if volume["name"] == "root-key")["csi"]
+
+    def test_needs_a_database(self, site: Site) -> None:
+        changed = dataclasses.replace(site, broker=dataclasses.replace(site.broker, database=None))
+        with pytest.raises(ConfigurationError) as refusal:
+            render(changed, "aks-sgx", ["postgresql"])
+        assert "[broker.database]" in str(refusal.value)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -186,7 +243,24 @@ def test_the_broker_s_files_are_laid_out_as_it_wants_them(tmp_path: Path) -> Non
     assert not (data / "broker.db").is_symlink()
 
 
-def test_a_database_that_is_there_is_kept(tmp_path: Path) -> None:
+def test_what_replicas_log_in_with_is_for_them_alone(tmp_path: Path) -> None:
+    from strongroom.deployment.kubernetes.broker import SHARED_SETUP
+
+    for folder in ("files", "root-key", "keys", "data", "database/login"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("broker.toml", "ca.pem", "server.pem", "admin.pub", "server.key"):
+        (tmp_path / "files" / name).write_text("new")
+    (tmp_path / "root-key" / "root.key").write_text("key")
+    (tmp_path / "database" / "login" / "pgpass").write_text("*:*:*:broker:secret")
+    (tmp_path / "database" / "login" / "pgpass").chmod(0o440)
+    text = SHARED_SETUP.replace("/run/strongroom", str(tmp_path))
+    text = text.replace("/var/lib/strongroom/broker", str(tmp_path / "data"))
+    subprocess.run(["sh", "-c", text], check=True, timeout=30)
+    assert (tmp_path / "keys" / "pgpass").stat().st_mode & 0o077 == 0  # or libpq would pass over it
+    assert not (tmp_path / "data" / "broker.db").exists()
+
+
+def test_a_database_that_is_there_is_kept_and_a_new_certificate_is_taken(tmp_path: Path) -> None:
     from strongroom.deployment.kubernetes.broker import SETUP
 
     for folder in ("files", "root-key", "keys", "data"):
@@ -195,9 +269,11 @@ def test_a_database_that_is_there_is_kept(tmp_path: Path) -> None:
         (tmp_path / "files" / name).write_text("new")
     (tmp_path / "root-key" / "root.key").write_text("key")
     (tmp_path / "data" / "broker.db").write_text("grown")
+    (tmp_path / "data" / "server.pem").write_text("old")
     text = SETUP.replace("/run/strongroom", str(tmp_path)).replace("/var/lib/strongroom/broker", str(tmp_path / "data"))
     subprocess.run(["sh", "-c", text], check=True, timeout=30)
     assert (tmp_path / "data" / "broker.db").read_text() == "grown"
+    assert (tmp_path / "data" / "server.pem").read_text() == "new"
 
 
 def test_tensorflow_serving_runs_under_gramine_only(site: Site) -> None:
@@ -219,7 +295,7 @@ def test_services_behind_an_ingress_are_no_balancers(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overlay", "component"), [("aks-eks", None), ("aks-sgx", "postgresql"), ("aks-cvm", "quote-helper")]
+    ("overlay", "component"), [("aks-eks", None), ("aks-sgx", "mysql"), ("aks-cvm", "quote-helper")]
 )
 def test_refuses_what_there_is_not(site: Site, overlay: str, component: str | None) -> None:
     with pytest.raises(ConfigurationError):

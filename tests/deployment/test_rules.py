@@ -31,6 +31,12 @@ def sgx(site: Site) -> Objects:
     return Rendered(render(site, "aks-sgx"))
 
 
+@pytest.fixture(scope="module")
+def shared(site: Site) -> Objects:
+    """With replicas of the broker on PostgreSQL, and the quote helper."""
+    return Rendered(render(site, "aks-sgx", ["postgresql", "quote-helper"]))
+
+
 def check(objects: Objects) -> set[str]:
     return {finding.code.removeprefix("deploy.") for finding in validate(objects, epc_mib=16 * 1024, nodes=5)}
 
@@ -269,6 +275,60 @@ MISTAKES: dict[str, tuple[str, Callable[[Objects], None]]] = {
 }
 
 
+DATABASE = "spec.template.spec.containers.0.env.3"
+LENT = "PersistentVolume/strongroom-quote-helper"
+SHARED_MISTAKES: dict[str, tuple[str, Callable[[Objects], None]]] = {
+    "two replicas without a database": (
+        "broker_replicas",
+        put("Deployment/broker", DATABASE, {"name": "X", "value": "x"}),
+    ),
+    "database's password in the URL": (
+        "broker_database",
+        put("Deployment/broker", DATABASE + ".value", "postgresql://u:p@localhost/d"),
+    ),
+    "database that could be anybody": (
+        "broker_database",
+        put("Deployment/broker", DATABASE + ".value", "postgresql://u@db.example.com/d?sslmode=require"),
+    ),
+    "database out of reach": ("broker_network", remove("NetworkPolicy", "broker-database")),
+    "database in another network": (
+        "broker_network",
+        put("Deployment/broker", DATABASE + ".value", "postgresql://u@10.9.9.9/d?sslrootcert=/ca.pem"),
+    ),
+    "database at another port": (
+        "broker_network",
+        put("NetworkPolicy/broker-database", "spec.egress.0.ports.0.port", 6432),
+    ),
+    "another folder of the node": ("node_folder", put(LENT, "spec.hostPath.path", "/var/run")),
+    "folder of the node to write to": (
+        "node_folder",
+        both(
+            put(LENT, "spec.accessModes", ["ReadWriteMany"]),
+            put("PersistentVolumeClaim/quote-helper", "spec.accessModes", ["ReadWriteMany"]),
+        ),
+    ),
+    "folder of the node for everybody": ("node_folder", put(LENT, "spec.claimRef", {})),
+}
+
+
+@pytest.mark.parametrize("mistake", SHARED_MISTAKES)
+def test_finds_in_replicas(shared: Objects, mistake: str) -> None:
+    code, change = SHARED_MISTAKES[mistake]
+    objects = copy.deepcopy(list(shared))
+    assert check(objects) == set()
+    change(objects)
+    assert check(objects) == {code}
+
+
+def test_finds_two_replicas_on_sqlite(sgx: Objects) -> None:
+    objects = copy.deepcopy(list(sgx))
+    put("StatefulSet/broker", "spec.replicas", 2)(objects)
+    assert check(objects) == {"broker_replicas"}
+    put("StatefulSet/broker", "spec.replicas", 1)(objects)
+    put("StatefulSet/broker", "kind", "Deployment")(objects)
+    assert "broker_replicas" in check(objects)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_finds(sgx: Objects, mistake: str) -> None:
     code, change = MISTAKES[mistake]
@@ -284,7 +344,8 @@ def test_every_code_has_a_mistake_that_shows_it() -> None:
 
     source = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
     codes = set(re.findall(r'finding\(\s*"([a-z_]+)"', source))
-    assert codes - {"epc_none"} == {code for code, _ in MISTAKES.values()}
+    shown = {code for code, _ in [*MISTAKES.values(), *SHARED_MISTAKES.values()]}
+    assert codes - {"epc_none"} == shown
     assert len(codes) >= 27
     assert len(RULES) == len(set(RULES))
 

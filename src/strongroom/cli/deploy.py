@@ -35,6 +35,7 @@ class Component(StrEnum):
     NGINX_INGRESS = "nginx-ingress"
     GATEWAY_TLS = "gateway-tls"
     QUOTE_HELPER = "quote-helper"
+    POSTGRESQL = "postgresql"
     KEY_VAULT = "key-vault"
 
 
@@ -174,7 +175,11 @@ def apply(
 
 @app.command(epilog="Example: strongroom deploy status site/site.toml")
 def status(
-    site: SiteFile, overlay: OverlayOption = Overlay.AKS_SGX, context: Context = None, as_json: Json = False
+    site: SiteFile,
+    overlay: OverlayOption = Overlay.AKS_SGX,
+    component: Components = None,
+    context: Context = None,
+    as_json: Json = False,
 ) -> None:
     """Say how many replicas answer.
 
@@ -183,7 +188,7 @@ def status(
     """
     from strongroom.deployment.kubernetes.kubectl import status as look
 
-    states = look(_kubectl(context), _objects(_load(site), overlay, None))
+    states = look(_kubectl(context), _objects(_load(site), overlay, component))
     if as_json:
         put(json.dumps([asdict(state) for state in states], indent=2))
     for state in () if as_json else states:

@@ -1,4 +1,5 @@
-"""The key broker inside the cluster: one replica on SQLite, its files brought by the owner.
+"""The key broker inside the cluster: one replica on SQLite, its files brought by the owner. Several replicas on
+PostgreSQL: `strongroom.deployment.kubernetes.database`.
 
 The owner runs `strongroom broker init` on a trusted machine and stores the files as two Secrets (or the root key in a
 key vault): nothing secret is rendered. The keys are copied to memory, never to the volume of the database.
@@ -12,6 +13,8 @@ from strongroom.deployment.kubernetes.text import Object
 
 NAME: Final = shared.BROKER
 FOLDER: Final = "/var/lib/strongroom/broker"
+KEYS_FOLDER: Final = "/run/strongroom/keys"
+DATABASE_FOLDER: Final = "/run/strongroom/database"
 FILES: Final = "strongroom-broker"
 """Secret with the broker's files except the root key."""
 ROOT_KEY: Final = "strongroom-broker-root-key"
@@ -19,11 +22,12 @@ ROOT_KEY: Final = "strongroom-broker-root-key"
 CPU: Final = "500m"
 MEMORY: Final = "512Mi"
 
-# Copies what is not there yet (links are followed: a Secret's files are links); keys go to memory every time.
-SETUP: Final = f"""set -eu
+# Links are followed: a Secret's files are links. What the owner brought anew (a renewed certificate) replaces what is
+# there; a database that is there is kept. Keys go to memory every time.
+_FILES: Final = f"""set -eu
 umask 077
-for name in broker.toml broker.db ca.pem server.pem admin.pub; do
-  test -e "{FOLDER}/$name" || cp -L "/run/strongroom/files/$name" "{FOLDER}/$name"
+for name in broker.toml ca.pem server.pem admin.pub; do
+  cp -L "/run/strongroom/files/$name" "{FOLDER}/$name"
 done
 mkdir -p "{FOLDER}/collateral/intel" "{FOLDER}/collateral/simulated" "{FOLDER}/roots"
 for path in /run/strongroom/files/collateral.*.*.json; do
@@ -34,9 +38,16 @@ done
 if test -e /run/strongroom/files/simulated.der; then
   cp -L /run/strongroom/files/simulated.der "{FOLDER}/roots/simulated.der"
 fi
-cp -L /run/strongroom/files/server.key /run/strongroom/keys/server.key
-cp -L /run/strongroom/root-key/root.key /run/strongroom/keys/root.key
+cp -L /run/strongroom/files/server.key {KEYS_FOLDER}/server.key
+cp -L /run/strongroom/root-key/root.key {KEYS_FOLDER}/root.key
 """
+SETUP: Final = f"""{_FILES}test -e "{FOLDER}/broker.db" || cp -L /run/strongroom/files/broker.db "{FOLDER}/broker.db"
+"""
+SHARED_SETUP: Final = f"""{_FILES}for path in {DATABASE_FOLDER}/login/*; do
+  cp -L "$path" "{KEYS_FOLDER}/${{path##*/}}"
+done
+"""
+"""For replicas on PostgreSQL: no database here, but what they log in with; only we may read it, or libpq would not."""
 
 
 def broker_objects(site: Site) -> list[Object]:
@@ -90,7 +101,7 @@ def _stateful_set(site: Site, image: str) -> Object:
             "replicas": 1,  # SQLite has one writer
             "serviceName": NAME,
             "selector": {"matchLabels": parts.selector(NAME)},
-            "template": {"metadata": {"labels": parts.labels(NAME)}, "spec": _pod(site, image)},
+            "template": {"metadata": {"labels": parts.labels(NAME)}, "spec": broker_pod(site, image, SETUP)},
             "volumeClaimTemplates": [
                 {
                     "metadata": {"name": "data", "labels": parts.labels(NAME)},
@@ -101,7 +112,14 @@ def _stateful_set(site: Site, image: str) -> Object:
     }
 
 
-def _pod(site: Site, image: str) -> Object:
+def broker_pod(site: Site, image: str, setup: str) -> Object:
+    """Specification of a broker's pod, but for the volume `data` with its folder.
+
+    Args:
+        site: The site.
+        image: By digest.
+        setup: Script that lays out the folder.
+    """
     secret = {"defaultMode": 0o440}
     return {
         "serviceAccountName": NAME,
@@ -109,7 +127,7 @@ def _pod(site: Site, image: str) -> Object:
         "enableServiceLinks": False,
         "securityContext": parts.pod_security(),
         "terminationGracePeriodSeconds": parts.DRAIN_S,
-        "initContainers": [_setup(image)],
+        "initContainers": [_setup(image, setup)],
         "containers": [_container(site, image)],
         "volumes": [
             {"name": "files", "secret": {"secretName": FILES, **secret}},
@@ -120,17 +138,17 @@ def _pod(site: Site, image: str) -> Object:
     }
 
 
-def _setup(image: str) -> Object:
+def _setup(image: str, script: str) -> Object:
     return {
         "name": "setup",
         "image": image,
-        "command": ["sh", "-c", SETUP],
+        "command": ["sh", "-c", script],
         "securityContext": parts.container_security(),
         "resources": _resources(),
         "volumeMounts": [
             {"name": "files", "mountPath": "/run/strongroom/files", "readOnly": True},
             {"name": "root-key", "mountPath": "/run/strongroom/root-key", "readOnly": True},
-            {"name": "keys", "mountPath": "/run/strongroom/keys"},
+            {"name": "keys", "mountPath": KEYS_FOLDER},
             {"name": "data", "mountPath": FOLDER, "subPath": "broker"},
         ],
     }

@@ -1,9 +1,11 @@
 """Components: what can be added to an overlay."""
 
+from collections.abc import Callable
 from typing import Final
 
 from strongroom.deployment.kubernetes import parts, services, shared
 from strongroom.deployment.kubernetes.broker import NAME as BROKER
+from strongroom.deployment.kubernetes.database import postgresql_layer
 from strongroom.deployment.kubernetes.overlays import CONTAINER, POD, Layer, served_workloads
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
 from strongroom.deployment.kubernetes.services import MODELS, TENSORFLOW
@@ -11,8 +13,9 @@ from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.text import Object
 from strongroom.errors import ConfigurationError
 
-COMPONENTS: Final = ("nginx-ingress", "gateway-tls", "quote-helper", "key-vault")
+COMPONENTS: Final = ("nginx-ingress", "gateway-tls", "quote-helper", "postgresql", "key-vault")
 AESM_FOLDER: Final = "/var/run/aesmd"
+QUOTE_HELPER: Final = "quote-helper"
 ROOT_KEY_VOLUME: Final = 1  # in the broker's list of volumes
 
 
@@ -27,10 +30,11 @@ def component(site: Site, name: str, overlay_name: str) -> Layer:
     Raises:
         ConfigurationError: There is no such component, or the site or overlay does not have what it needs.
     """
-    makers = {
+    makers: dict[str, Callable[[Site, str], Layer]] = {
         "nginx-ingress": _nginx_ingress,
         "gateway-tls": _gateway_tls,
         "quote-helper": _quote_helper,
+        "postgresql": lambda site, _overlay: postgresql_layer(site),
         "key-vault": _key_vault,
     }
     if name not in makers:
@@ -125,26 +129,45 @@ def _gateway_tls(site: Site, overlay_name: str) -> Layer:
 
 
 def _quote_helper(site: Site, overlay_name: str) -> Layer:
-    """Quotes from the node's helper (AKS ``--enable-sgxquotehelper``): needs the node's socket, so the workloads'
-    namespace gives up Pod Security's `restricted`; the broker's keeps it.
+    """Quotes from the node's helper (AKS ``--enable-sgxquotehelper``), whose socket is in a folder of the node.
+
+    A pod that names the folder itself would have to leave Pod Security's `restricted`, and its namespace with it. Here
+    the cluster's administrator lends exactly this folder, read-only, to exactly one claim: no namespace is relaxed.
 
     Raises:
         ConfigurationError: The overlay has no SGX.
     """
     if overlay_name != "aks-sgx":
         raise ConfigurationError("the quote helper belongs to the overlay aks-sgx", code="deploy.component")
-    modes = [
-        Operation("replace", pointer("metadata", "labels", f"pod-security.kubernetes.io/{mode}"), "privileged")
-        for mode in ("enforce", "audit", "warn")
-    ]
-    volume = {"name": "aesmd", "hostPath": {"path": AESM_FOLDER, "type": "Directory"}}
+    volume_name = f"{site.namespace}-{QUOTE_HELPER}"
+    shape = {"accessModes": ["ReadOnlyMany"], "storageClassName": volume_name}
+    lent: Object = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": parts.metadata(volume_name),
+        "spec": {
+            **shape,
+            "capacity": {"storage": "1Mi"},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": AESM_FOLDER, "type": "Directory"},
+            "claimRef": {"namespace": site.namespace, "name": QUOTE_HELPER},
+        },
+    }
+    claim: Object = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": parts.metadata(QUOTE_HELPER, site.namespace),
+        "spec": {**shape, "resources": {"requests": {"storage": "1Mi"}}, "volumeName": volume_name},
+    }
+    volume = {"name": "aesmd", "persistentVolumeClaim": {"claimName": QUOTE_HELPER, "readOnly": True}}
+    mount = {"name": "aesmd", "mountPath": AESM_FOLDER, "readOnly": True}
     operations = (
         Operation("add", pointer(*POD, "volumes", "-"), volume),
-        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), {"name": "aesmd", "mountPath": AESM_FOLDER}),
+        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), mount),
         Operation("add", pointer(*CONTAINER, "env", "-"), {"name": "SGX_AESM_ADDR", "value": "1"}),
     )
-    patches = [Patch("Deployment", name, operations) for name in served_workloads(site, gramine=True)]
-    return Layer("quote-helper", (), (Patch("Namespace", site.namespace, tuple(modes)), *patches))
+    patches = tuple(Patch("Deployment", name, operations) for name in served_workloads(site, gramine=True))
+    return Layer("quote-helper", (lent, claim), patches)
 
 
 def _key_vault(site: Site, overlay_name: str) -> Layer:
@@ -186,4 +209,4 @@ def _key_vault(site: Site, overlay_name: str) -> Layer:
         },
     }
     replace = Operation("replace", pointer(*POD, "volumes", ROOT_KEY_VOLUME), volume)
-    return Layer("key-vault", (provider,), (Patch("StatefulSet", BROKER, (replace,)),))
+    return Layer("key-vault", (provider,), (Patch("StatefulSet|Deployment", BROKER, (replace,)),))

@@ -40,7 +40,7 @@ class Patch:
     """Operations on one object.
 
     Args:
-        kind: Of the object.
+        kind: Of the object; ``A|B``: either.
         name: Of the object.
         operations: In order; none: the object is deleted.
     """
@@ -63,7 +63,8 @@ def apply_patches(objects: Sequence[Object], patches: Sequence[Patch]) -> list[O
     """
     changed = [copy.deepcopy(item) for item in objects]
     for patch in patches:
-        found = [item for item in changed if (item["kind"], item["metadata"]["name"]) == (patch.kind, patch.name)]
+        kinds = patch.kind.split("|")
+        found = [item for item in changed if item["kind"] in kinds and item["metadata"]["name"] == patch.name]
         if len(found) != 1:
             raise ConfigurationError(
                 f"a patch of {patch.kind} {patch.name} fits {len(found)} objects", code="deploy.patch"

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from strongroom.deployment.kubernetes.broker import FILES, ROOT_KEY
+from strongroom.deployment.kubernetes.database import LOGIN
 from strongroom.deployment.kubernetes.enclave import EPC
 from strongroom.deployment.kubernetes.kubectl import Kubectl
 from strongroom.deployment.kubernetes.nodes import retirement_warning
@@ -72,6 +73,8 @@ def _needed(site: Site, components: Sequence[str]) -> Iterator[tuple[str, str, s
         yield "secret", FILES, site.broker_namespace
         if "key-vault" not in components:
             yield "secret", ROOT_KEY, site.broker_namespace
+        if "postgresql" in components:
+            yield "secret", LOGIN, site.broker_namespace
     if site.pipeline is not None:
         yield "namespace", site.pipeline.namespace, None
     for component in components:

@@ -42,13 +42,14 @@ def render(site: Site, overlay_name: str, components: Sequence[str] = ()) -> lis
     Args:
         site: The site.
         overlay_name: One of `OVERLAYS`.
-        components: Some of `COMPONENTS`, in this order.
+        components: Some of `COMPONENTS`, in any order: one that replaces the broker goes before one that changes it.
 
     Raises:
         ConfigurationError: Unknown or unfit overlay or component.
     """
     objects = base_objects(site)
-    stack = [overlay(site, overlay_name), *(component(site, name, overlay_name) for name in components)]
+    added = {name: component(site, name, overlay_name) for name in components}
+    stack = [overlay(site, overlay_name), *(added[name] for name in COMPONENTS if name in added)]
     for layer in stack:
         objects = apply_patches([*objects, *layer.objects], layer.patches)
     return sorted(objects, key=lambda item: item["kind"] != "Namespace")
@@ -89,7 +90,7 @@ def _patch(patch: Patch) -> Object:
     if patch.operations:
         operations = json.dumps([operation.to_json() for operation in patch.operations], indent=1)
         return {"target": target, "patch": operations}
-    api = {"PersistentVolume": "v1"}[patch.kind]
+    api = {"PersistentVolume": "v1", "StatefulSet": "apps/v1"}[patch.kind]
     deleted = {"apiVersion": api, "kind": patch.kind, "metadata": {"name": patch.name}, "$patch": "delete"}
     return {"target": target, "patch": json.dumps(deleted, indent=1)}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from strongroom.broker.database_url import parse_database_url
 from strongroom.deployment.kubernetes.nodes import SIZES, NodeSize
 from strongroom.errors import ConfigurationError
 from strongroom.workload import Workload, load_workload
@@ -77,6 +78,25 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """The PostgreSQL database that replicas of the broker share.
+
+    Args:
+        url: ``postgresql://USER@HOST[:PORT]/DATABASE``; how its server is recognised is the component's business.
+        port: Of its server.
+        network: Of its server, CIDR.
+        ca: CA certificate of its server, PEM.
+        login: ``password`` or ``certificate``.
+    """
+
+    url: str
+    port: int
+    network: str
+    ca: str
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broker:
     """The key broker.
 
@@ -89,6 +109,7 @@ class Broker:
         key_vault: Name of the key vault with the root key, for the component of that name.
         tenant: Directory of the key vault.
         client_id: Managed identity that may read it.
+        database: For the component ``postgresql``; None: SQLite.
     """
 
     image: str | None
@@ -99,6 +120,7 @@ class Broker:
     key_vault: str | None
     tenant: str | None
     client_id: str | None
+    database: Database | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +261,30 @@ def _broker(table: Table, folder: Path) -> Broker:
         or None,
         table.text("tenant", pattern=f"|{GUID}", says="a GUID", default="") or None,
         table.text("client_id", pattern=f"|{GUID}", says="a GUID", default="") or None,
+        _database(table.table("database"), folder),
     )
     table.finish()
     return broker
+
+
+def _database(table: Table, folder: Path) -> Database | None:
+    url = table.text("url", default="", limit=400)
+    if not url:
+        table.finish()
+        return None
+    if "?" in url:
+        refuse_field("broker.database.url", "has options: the component sets them")
+    # Whatever the files are called in the pod, the rest is checked as the broker will.
+    address = parse_database_url(f"{url}?sslmode=verify-full&sslrootcert=/ca.pem")
+    database = Database(
+        url,
+        address.port,
+        _network(table.text("network"), "broker.database.network"),
+        _read(folder / table.text("ca")),
+        table.text("login", pattern="password|certificate", says="password or certificate", default="password"),
+    )
+    table.finish()
+    return database
 
 
 def _share(table: Table) -> Share:
@@ -314,6 +357,6 @@ def _read(path: Path) -> str:
         text = ""
     if not text or len(text) > MAX_SITE_BYTES or re.search("PRIVATE KEY", text):
         raise ConfigurationError(
-            f"{path} is missing or not public", code="deploy.room", hint="`strongroom broker init` writes the folder"
+            f"{path} is missing or not public", code="deploy.room", hint="`strongroom broker init` writes DIR/room"
         )
     return text

@@ -193,6 +193,8 @@ def spark_settings(site: Site, spark: Spark) -> dict[str, str]:
         "spark.kubernetes.authenticate.driver.serviceAccountName": DRIVER,
         "spark.kubernetes.authenticate.executor.serviceAccountName": EXECUTOR,
         "spark.kubernetes.executor.disableConfigMap": "true",
+        # A refused executor's exit status and log say why.
+        "spark.kubernetes.executor.deleteOnTermination": "false",
         "spark.executor.instances": str(spark.executors),
         "spark.driver.port": str(DRIVER_PORT),
         "spark.driver.blockManager.port": str(BLOCK_PORT),

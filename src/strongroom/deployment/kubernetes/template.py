@@ -29,6 +29,12 @@ image = "registry.example.com/strongroom-broker{_NO_IMAGE}"
 # tenant = "00000000-0000-0000-0000-000000000000"
 # client_id = "00000000-0000-0000-0000-000000000000"
 
+# [broker.database]                          # component postgresql: two replicas instead of one on SQLite
+# url = "postgresql://strongroom@db.example.com/strongroom"     # no password, no options
+# network = "10.20.0.4/32"                   # of its server
+# ca = "database-ca.pem"                     # CA certificate of its server
+# login = "password"                         # or "certificate"; the Secret strongroom-broker-database has it
+
 [loan]
 workload = "workloads/loan-service/workload.toml"
 image = "registry.example.com/strongroom-loan{_NO_IMAGE}"

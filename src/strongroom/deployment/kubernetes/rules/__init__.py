@@ -6,7 +6,7 @@ Schemas find misspelt fields; these rules find what only the API server, the sch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from strongroom.deployment.kubernetes.rules import pods, security, shape, storage, traffic
+from strongroom.deployment.kubernetes.rules import pods, replicas, security, shape, storage, traffic
 from strongroom.deployment.kubernetes.rules.cluster import Cluster
 from strongroom.deployment.kubernetes.text import Object
 from strongroom.errors import Finding
@@ -28,6 +28,7 @@ RULES: Final[tuple[Rule, ...]] = (
     pods.images,
     security.levels,
     security.restricted,
+    security.node_folders,
     security.accounts,
     security.identities,
     traffic.selectors,
@@ -38,6 +39,7 @@ RULES: Final[tuple[Rule, ...]] = (
     storage.claims,
     storage.shared_volumes,
     storage.capacity,
+    replicas.broker_replicas,
 )
 
 

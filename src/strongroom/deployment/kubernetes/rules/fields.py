@@ -27,7 +27,7 @@ SPEC: Final[dict[str, frozenset[str]]] = {
         "PersistentVolumeClaim": "accessModes storageClassName resources volumeName volumeMode selector dataSource "
         "dataSourceRef volumeAttributesClassName",
         "PersistentVolume": "capacity accessModes persistentVolumeReclaimPolicy storageClassName mountOptions csi "
-        "volumeMode nodeAffinity claimRef volumeAttributesClassName",
+        "volumeMode nodeAffinity claimRef volumeAttributesClassName hostPath local",
         "Ingress": "ingressClassName rules tls defaultBackend",
     }.items()
 }

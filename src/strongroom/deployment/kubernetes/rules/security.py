@@ -1,4 +1,4 @@
-"""Pod Security's level `restricted`, and what a namespace gives up.
+"""Pod Security's level `restricted`, everywhere.
 
 Source: Kubernetes documentation, "Pod Security Standards".
 """
@@ -16,6 +16,7 @@ from strongroom.deployment.kubernetes.rules.cluster import (
     mappings,
     metadata_of,
     name_of,
+    spec_of,
     where,
 )
 from strongroom.deployment.kubernetes.text import Object
@@ -23,34 +24,26 @@ from strongroom.errors import Finding
 
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 RESTRICTED: Final = "restricted"
-RELAXED: Final = "privileged"
+LENT: Final = ("/var/run/aesmd",)
+"""Folders of the node that a volume may lend: the socket of the quote helper."""
 
 
 def levels(cluster: Cluster) -> Iterator[Finding]:
-    """``pod_security_level``: every namespace says its level."""
+    """``pod_security_level``: every namespace takes restricted pods only."""
     for item in cluster.of("Namespace"):
-        if level(cluster, name_of(item)) not in {RESTRICTED, RELAXED}:
+        if mapping(metadata_of(item).get("labels")).get(ENFORCE) != RESTRICTED:
             yield finding("pod_security_level", where(item), f"needs the label {ENFORCE}: {RESTRICTED}")
-
-
-def level(cluster: Cluster, namespace: str) -> str:
-    """The level that a namespace enforces; ``restricted`` for one that is not among the objects."""
-    for item in cluster.of("Namespace"):
-        if name_of(item) == namespace:
-            return str(mapping(metadata_of(item).get("labels")).get(ENFORCE, ""))
-    return RESTRICTED
 
 
 def restricted(cluster: Cluster) -> Iterator[Finding]:
     """``pod_security``: what the server would refuse in a restricted namespace."""
     for pod in cluster.pods:
-        relaxed = level(cluster, pod.namespace) == RELAXED
-        yield from _pod(pod, relaxed=relaxed)
+        yield from _pod(pod)
         for container in pod.containers():
             yield from _container(pod, container)
 
 
-def _pod(pod: Pod, *, relaxed: bool) -> Iterator[Finding]:
+def _pod(pod: Pod) -> Iterator[Finding]:
     context = mapping(pod.spec.get("securityContext"))
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.spec.get(name):
@@ -61,7 +54,7 @@ def _pod(pod: Pod, *, relaxed: bool) -> Iterator[Finding]:
         yield finding("pod_security", pod.where, "runAsNonRoot must be true, and the user not 0")
     for volume in mappings(pod.spec.get("volumes")):
         kinds = set(volume) - {"name"}
-        if not relaxed and not kinds <= fields.VOLUMES:
+        if not kinds <= fields.VOLUMES:
             yield finding("pod_security", pod.where, f"volume {volume.get('name')}: {', '.join(sorted(kinds))}")
 
 
@@ -83,6 +76,17 @@ def _container(pod: Pod, container: Object) -> Iterator[Finding]:
         yield finding("writable_root", pod.where, f"{name}: readOnlyRootFilesystem must be true")
     if any("hostPort" in port for port in mappings(container.get("ports"))):
         yield finding("pod_security", pod.where, f"{name}: hostPort is not allowed")
+
+
+def node_folders(cluster: Cluster) -> Iterator[Finding]:
+    """``node_folder``: a claim is no way around `restricted`, but for the quote helper's socket, read-only."""
+    for item in cluster.of("PersistentVolume"):
+        spec = spec_of(item)
+        if "local" not in spec and "hostPath" not in spec:
+            continue
+        lent = mapping(spec.get("hostPath")).get("path") in LENT
+        if not lent or listed(spec.get("accessModes")) != ["ReadOnlyMany"] or not mapping(spec.get("claimRef")):
+            yield finding("node_folder", where(item), "is a folder of the node; Pod Security does not see it")
 
 
 def accounts(cluster: Cluster) -> Iterator[Finding]:

@@ -71,6 +71,8 @@ def shared_volumes(cluster: Cluster) -> Iterator[Finding]:
     """``volume_handle``: no two volumes are the same share."""
     seen: set[str] = set()
     for item in cluster.of("PersistentVolume"):
+        if "hostPath" in spec_of(item):  # another rule's
+            continue
         handle = str(mapping(spec_of(item).get("csi")).get("volumeHandle", ""))
         if not handle or handle in seen:
             yield finding("volume_handle", where(item), "needs a volumeHandle of its own")
