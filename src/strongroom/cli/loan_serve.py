@@ -79,7 +79,7 @@ def serve(
     rounds: Annotated[int | None, typer.Option("--rounds", help="Trees [default: the preset's].")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Data steps and trainings at once.")] = 2,
     max_upload_mib: Annotated[int, typer.Option("--max-upload-mib", min=1, help="Longest request body.")] = 2048,
-    max_size: Annotated[int, typer.Option("--max-size", min=1, help="Largest `size`, rows.")] = 20_000_000,
+    max_size: Annotated[int, typer.Option("--max-size", min=1, help="Largest `size` and file, rows.")] = 20_000_000,
     keep_results: Annotated[
         Keep, typer.Option("--keep-results", help="A file for each prediction, or the latest only.")
     ] = Keep.EACH,

@@ -89,6 +89,7 @@ def process(
     out: str = "processed",
     settings: ProcessSettings | None = None,
     *,
+    max_rows: int = MAX_ROWS,
     progress: Progress | None = None,
 ) -> Manifest:
     """Read a loan book and write `train.parquet`, `test.parquet` and `manifest.json` under a folder.
@@ -98,16 +99,21 @@ def process(
         source: Path of the CSV file.
         out: Folder of the results.
         settings: How to divide and grow.
+        max_rows: Longest loan book; seen before it takes memory.
         progress: Called after every chunk.
 
     Raises:
-        FormatError: The file is not a loan book, or too small to divide.
+        FormatError: The file is not a loan book, too small to divide, or too long.
         LoanRowsError: Rows are wrong; lists them.
         FileNotFoundError: There is no such file.
     """
     settings = settings or ProcessSettings()
     with storage.open(source) as file:
-        digest = _digest(file)
+        digest, lines = _digest(file)
+        if lines > max_rows + 1:
+            raise FormatError(
+                f"the loan file has more than {max_rows} rows", code="loan.csv", hint="divide it into several"
+            )
         book = read_csv(file, extra=settings.keep)
     total = max(len(book), settings.size or 0)
     done = 0
@@ -131,12 +137,16 @@ def process(
     return manifest
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BinaryIO) -> tuple[str, int]:
+    """SHA-256, hex, and the number of line ends of whichever kind."""
     digest = hashlib.sha256()
+    feeds = returns = 0
     while block := file.read(DIGEST_BLOCK_BYTES):
         digest.update(block)
+        feeds += block.count(b"\n")
+        returns += block.count(b"\r")
     file.seek(0)
-    return digest.hexdigest()
+    return digest.hexdigest(), max(feeds, returns)
 
 
 def _sides(book: LoanBook, settings: ProcessSettings) -> tuple[Iterator[GrownRows], Iterator[GrownRows]]:

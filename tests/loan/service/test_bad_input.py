@@ -457,6 +457,31 @@ def test_a_prediction_has_a_bound_of_its_own(open_client: Any, sample_csv: bytes
     refused(client.process(sample_csv * 10), 422, "loan.rows")
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_loan_book_has_a_largest_number_of_rows(open_client: Any, book_csv: bytes, end: bytes) -> None:
+    rows = book_csv.replace(b"\n", end)
+    client = open_client(max_size=2_999)
+    refused(client.process(rows, size=100), 422, "loan.csv")
+    assert client.storage.files == {}
+    assert open_client(max_size=3_000).process(rows, size=100).status_code == 200
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_long_and_short_predictions_do_not_hold_up_each_other(
+    trained_files: Any, open_client: Any, sample_csv: bytes, times: int
+) -> None:
+    client = open_client(memory_upload_bytes=2_000, predict_workers=1)
+    client.storage.files.update(trained_files)
+    service, go_on = client.service, threading.Event()
+    other = service.long_predictions if times == 1 else service.predictions
+    held = other._pool.submit(go_on.wait, 30)
+    rows = b"".join(sample_csv.splitlines(keepends=True)[1:])
+    assert client.predict(sample_csv + rows * (times - 1)).status_code == 200
+    assert not held.done()
+    go_on.set()
+    assert held.result(30)
+
+
 ERRORS = [
     (MissingFile("no such file: /host/S3CRET"), 500, "file.not_found"),
     (ConfigurationError("/host/S3CRET is a folder", code="file.is_folder"), 500, "file.is_folder"),

@@ -61,13 +61,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ProcessCall:
-    """`POST /data_processing`."""
+    """`POST /data_processing`; `max_rows` is the longest file."""
 
     root: Root
     data_directory: str
     size: int
     filename: str
     upload: Upload
+    max_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,10 @@ def process_call(form: Form, settings: ServiceSettings) -> ProcessCall:
     fields.check(("az_file_path", "data_directory"), ("size",), file=True)
     if form.upload is None:
         raise InvalidField("file", "a file")
-    return ProcessCall(fields.root(), fields.name("data_directory"), fields.size(), fields.filename(), form.upload)
+    most = settings.limits.max_size
+    return ProcessCall(
+        fields.root(), fields.name("data_directory"), fields.size(), fields.filename(), form.upload, most
+    )
 
 
 def train_call(form: Form, settings: ServiceSettings) -> TrainCall:

@@ -72,9 +72,15 @@ class LoanService:
         self.files = ResultFiles(settings.keep_results)
         self.predictor = Predictor(self.models, self.files)
         self.predictions = Predictions(limits.predict_workers, limits.max_predictions)
+        # One after the other, beside the short ones: neither their time nor their memory is the short ones' burden.
+        self.long_predictions = Predictions(1, limits.max_uploads)
         self._spool = Spool(limits.memory_upload_bytes, settings.spool)
         self.receiver = Receiver(limits, self._spool)
         self._refresher = Refresher(self.models, limits.refresh_s)
+
+    def predictions_for(self, upload_bytes: int) -> Predictions:
+        """The pool for a file of this length: one that is kept in memory, or a longer one."""
+        return self.predictions if upload_bytes <= self.settings.limits.memory_upload_bytes else self.long_predictions
 
     def start(self) -> None:
         """Begin to watch for new versions."""
@@ -89,5 +95,6 @@ class LoanService:
         self.board.close()
         self._refresher.close()
         self.predictions.close()
+        self.long_predictions.close()
         self.files.close()
         self._spool.close()

@@ -126,7 +126,8 @@ def work_routes(service: LoanService) -> APIRouter:
         form = await service.receiver.receive(request, settings.limits.max_predict_bytes)
         with _kept(form):
             call = predict_call(form, settings)
-            body, headers, rows = await service.predictions.run(lambda: service.predictor.predict(call))
+            pool = service.predictions_for(call.upload.size)
+            body, headers, rows = await pool.run(lambda: service.predictor.predict(call))
         service.metrics.count_rows(rows)
         return Response(body, headers=headers, media_type=JSON)
 

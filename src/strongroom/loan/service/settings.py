@@ -50,7 +50,7 @@ class Limits:
         head_s: How long request line and headers may take, from the opening of the connection on.
         idle_s: How long a body may pause.
         body_s: How long a body may take.
-        max_size: Largest `size`, rows.
+        max_size: Largest `size` and longest uploaded loan book, rows.
         workers: Data steps and trainings at once.
         max_jobs_waiting: Data steps and trainings that wait for a worker.
         max_jobs_kept: Jobs remembered, the ended ones included.

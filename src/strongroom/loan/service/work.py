@@ -38,7 +38,8 @@ def process(call: ProcessCall, job: Job) -> dict[str, Any]:
     settings = loan.ProcessSettings(size=call.size)
     batch = batch_name(call.upload, settings)
     place = Place(call.root, upload=call.upload)
-    loan.process(place, UPLOAD, batch_folder(call.data_directory, call.size, batch), settings, progress=job.advance)
+    folder = batch_folder(call.data_directory, call.size, batch)
+    loan.process(place, UPLOAD, folder, settings, max_rows=call.max_rows, progress=job.advance)
     point_to_batch(place, call.data_directory, call.size, batch)
     return processed(call.filename)
 
