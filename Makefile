@@ -5,15 +5,17 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 FEDERATED := $(VENV)/federated
+TENSORFLOW := $(VENV)/tensorflow
 DATA   ?=
 OUT    ?= demo-room
 
-.PHONY: help demo test test-all test-federated lint lock clean
+.PHONY: help demo test test-all test-federated test-tensorflow lint lock clean
 
 help:
 	@echo "make demo [DATA=loans.csv]   the loan-default job, attested end to end (simulated platform)"
 	@echo "make test                    the tests;   make test-all: also the long ones"
 	@echo "make test-federated          federated training, with the XGBoost that has the communicator"
+	@echo "make test-tensorflow         the model server, with TensorFlow Serving's own client (2 GB)"
 	@echo "make lint                    ruff, mypy, import-linter"
 	@echo "make lock                    renew the hash-pinned lock files"
 
@@ -43,16 +45,29 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
 
-# A second environment: xgboost in place of xgboost-cpu, everything else is the first one's.
+# second(folder, lock): another environment with the libraries of one lock; everything else is the first one's.
+define second
+$(BIN)/python -m venv $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(2)
+$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	> "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+endef
+
+# xgboost in place of xgboost-cpu.
 $(FEDERATED)/.installed: $(STAMP) requirements/federated.lock
-	$(BIN)/python -m venv $(FEDERATED)
-	$(FEDERATED)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/federated.lock
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-		> "$$($(FEDERATED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+	$(call second,$(FEDERATED),requirements/federated.lock)
 	touch $@
 
 test-federated: $(FEDERATED)/.installed
 	$(FEDERATED)/bin/python -m pytest tests/analytics/test_federated_traffic.py tests/analytics/test_federated_attested.py
+
+# TensorFlow, about 2 GB, which the server does not need.
+$(TENSORFLOW)/.installed: $(STAMP) requirements/tensorflow.lock
+	$(call second,$(TENSORFLOW),requirements/tensorflow.lock)
+	touch $@
+
+test-tensorflow: $(TENSORFLOW)/.installed
+	$(TENSORFLOW)/bin/python -m pytest tests/serving/test_public_client.py tests/serving/test_wire.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks examples
@@ -71,6 +86,7 @@ lock:
 	$(LOCK) pyproject.toml --extra analytics --extra spark -o requirements/images/spark.lock
 	$(LOCK) pyproject.toml --extra pipelines --extra loan --extra onedal -o requirements/images/pipeline.lock
 	echo 'xgboost>=3.2,<4' | $(LOCK) --no-deps - -o requirements/federated.lock
+	echo 'tensorflow-serving-api>=2.19,<3' | $(LOCK) -c requirements/dev.lock - -o requirements/tensorflow.lock
 
 clean:
 	rm -rf $(VENV) demo-room .mypy_cache .ruff_cache .pytest_cache .hypothesis
