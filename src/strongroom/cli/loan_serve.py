@@ -105,7 +105,11 @@ def serve(
     from strongroom.loan.service.logs import configure_logging
 
     if insecure_http and (certificate or key or client_ca or name):
-        raise ConfigurationError("--insecure-http excludes the options of TLS", code="loan.tls")
+        raise ConfigurationError(
+            "--insecure-http excludes --certificate, --key, --client-ca and --name",
+            code="loan.tls",
+            hint="leave --insecure-http out to serve with TLS",
+        )
     limits = Limits(max_upload_bytes=max_upload_mib << 20, workers=workers, max_size=max_size, drain_s=drain_seconds)
     training = TrainSettings(preset.value, rounds)
     with enter() as room, ExitStack() as stack:
@@ -129,7 +133,7 @@ def _roots(room: "Room", texts: list[str], key: str, stack: ExitStack) -> dict[s
 
     named = [parse_root(text) for text in texts]
     if len({name for name, _ in named}) != len(named):
-        raise ConfigurationError("a storage root is named twice", code="loan.roots")
+        raise ConfigurationError("a storage root is named twice", code="loan.roots", hint="one --root for each name")
     # Two names of one place are one root: a model is trained by one job at a time, whatever callers call its place.
     places = {place: _root(room, place, key, stack) for place in dict.fromkeys(place for _, place in named)}
     return {name: places[place] for name, place in named}
@@ -140,8 +144,19 @@ def _root(room: "Room", place: str, key: str, stack: ExitStack) -> "Root":
     from strongroom.loan.service.remote import open_remote
 
     if "://" in place:
-        return Root(stack.enter_context(closing(open_remote(place, room.key(key)))))
+        return Root(stack.enter_context(closing(open_remote(place, _root_key(room, key)))))
     return Root(room, place, partial(room.create, durable=False))
+
+
+def _root_key(room: "Room", alias: str) -> bytes:
+    try:
+        return room.key(alias)
+    except ConfigurationError:
+        raise ConfigurationError(
+            f"the workload has no key {alias!r} for roots at abfs://",
+            code="loan.roots",
+            hint="name it in the workload's [keys] and authorize it again, or name another with --root-key",
+        ) from None
 
 
 def _tls(storage: "Storage", files: tuple[str | None, str | None, str | None], names: list[str]) -> "TlsMaterial":
@@ -154,6 +169,10 @@ def _tls(storage: "Storage", files: tuple[str | None, str | None, str | None], n
     if certificate and key:
         return TlsMaterial(read_pem(storage, certificate), read_pem(storage, key), authorities)
     if certificate or key:
-        raise ConfigurationError("--certificate and --key belong together", code="loan.tls")
+        raise ConfigurationError(
+            "--certificate and --key belong together",
+            code="loan.tls",
+            hint="give both, or neither for an attested certificate",
+        )
     settings = room_settings()
     return attested_material(find_platform(settings, load_workload(settings.workload)), names, authorities)

@@ -69,7 +69,11 @@ class Catalog:
         for version in self.versions:
             if version.number == wanted:
                 return version
-        raise ConfigurationError(f"the model has no version {wanted}", code="loan.unknown_version")
+        raise ConfigurationError(
+            f"the model has no version {wanted}",
+            code="loan.unknown_version",
+            hint="`strongroom loan versions` lists those it has",
+        )
 
 
 def check_name(name: str) -> str:

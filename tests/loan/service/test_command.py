@@ -99,11 +99,26 @@ def test_reads_storage_roots(text: str, root: tuple[str, str]) -> None:
     assert parse_root(text) == root
 
 
-@pytest.mark.parametrize("text", ["", "=x", "a b=x", "share=/etc", "share=..", "share=a/../b", "share=.hidden", "é=x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "=x", "a b=x", "share=/etc", "share=..", "share=a/../b", "share=.hidden", "é=x", "a=s3://b/c", "a=abfs://"],
+)
 def test_refuses_storage_roots_that_are_not_plain(served: list[Any], text: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         loan_serve.serve(root=[text], insecure_http=True)
     assert refused.value.code == "loan.roots"
+
+
+def test_a_remote_root_without_its_key_says_what_to_do(served: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_key(_room: FakeRoom, alias: str) -> bytes:
+        raise ConfigurationError(f"no key {alias!r} in this room", code="room.key")
+
+    monkeypatch.setattr(FakeRoom, "key", no_key)
+    with pytest.raises(ConfigurationError, match="'storage'") as refused:
+        loan_serve.serve(root=["a=abfs://c@a.dfs.core.windows.net/f"], insecure_http=True)
+    assert refused.value.code == "loan.roots"
+    assert refused.value.hint is not None
+    assert "--root-key" in refused.value.hint
 
 
 def test_refuses_a_root_that_is_named_twice(served: list[Any]) -> None:

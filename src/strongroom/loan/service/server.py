@@ -172,7 +172,9 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}", code="loan.address", hint="choose another port"
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            code="loan.address",
+            hint="choose another --host or --port",
         ) from None
     with listener:
         yield listener

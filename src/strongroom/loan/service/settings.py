@@ -14,6 +14,7 @@ from strongroom.loan.storage import Storage
 REFERENCE_ROOT: Final = "/loan_app/azure-fileshare"
 ROOT_NAME: Final = re.compile(r"[A-Za-z0-9/._:@-]{1,256}", re.ASCII)
 FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,63}){0,7})?", re.ASCII)
+ADDRESS: Final = re.compile(r"abfss?://\S+")
 
 Create = Callable[[str], AbstractContextManager[BinaryIO]]
 """Creates a file as `Storage.create` does."""
@@ -127,7 +128,7 @@ def parse_root(text: str) -> tuple[str, str]:
     """
     name, _, place = text.partition("=")
     place = place.rstrip("/")
-    if not ROOT_NAME.fullmatch(name) or not ("://" in place or FOLDER.fullmatch(place)):
+    if not ROOT_NAME.fullmatch(name) or not (ADDRESS.fullmatch(place) or FOLDER.fullmatch(place)):
         raise ConfigurationError(
             "a storage root is NAME=FOLDER, the folder a plain relative path or empty, or NAME=abfs://...",
             code="loan.roots",
