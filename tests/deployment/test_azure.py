@@ -7,14 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from strongroom.cli.azure import app
 from strongroom.deployment.azure.check import check_template
+from strongroom.deployment.azure.expressions import resolve
 from strongroom.deployment.azure.plan import make_plan
 from strongroom.deployment.azure.settings import AzureSettings
 from strongroom.deployment.azure.template import ROLES, render_template
-from strongroom.errors import ConfigurationError, WouldOverwrite
+from strongroom.errors import ConfigurationError, FormatError, WouldOverwrite
 
 NAMES: dict[str, Any] = {"storage_account": "acmeloans", "registry": "acmeimages", "key_vault": "acme-keys"}
 OPTIONS = ["--storage-account", "acmeloans", "--registry", "acmeimages", "--key-vault", "acme-keys"]
@@ -24,6 +27,14 @@ Template = dict[str, Any]
 def template(**changes: Any) -> Template:
     made: Template = json.loads(render_template(AzureSettings(**{**NAMES, **changes})))
     return made
+
+
+def deployed(**changes: Any) -> Template:
+    """The template with the values of its parameters."""
+    made = template(**changes)
+    values = {name: parameter["defaultValue"] for name, parameter in made["parameters"].items()}
+    resolved: Template = resolve(made, values)
+    return resolved
 
 
 def find(made: Template, kind: str) -> list[dict[str, Any]]:
@@ -50,7 +61,7 @@ def test_everything_that_a_site_stands_on() -> None:
 
 
 def test_pools_scale_and_protected_nodes_take_protected_pods_only() -> None:
-    (cluster,) = find(template(), "Microsoft.ContainerService/managedClusters")
+    (cluster,) = find(deployed(), "Microsoft.ContainerService/managedClusters")
     system, protected = cluster["properties"]["agentPoolProfiles"]
     assert (system["mode"], protected["mode"]) == ("System", "User")
     assert (protected["minCount"], protected["maxCount"], protected["enableAutoScaling"]) == (1, 5, True)
@@ -74,7 +85,7 @@ def test_no_key_opens_the_storage_and_no_admin_the_registry() -> None:
 def test_rights_are_least() -> None:
     rights = {
         (re.findall(r"'([^']+)'", item["scope"])[0], re.findall(r"'([^']+)'", item["properties"]["principalId"])[-1])
-        for item in find(template(), "Microsoft.Authorization/roleAssignments")
+        for item in find(deployed(), "Microsoft.Authorization/roleAssignments")
     }
     assert rights == {
         ("Microsoft.Storage/storageAccounts", "strongroom-loan"),
@@ -85,11 +96,83 @@ def test_rights_are_least() -> None:
 
 def test_accounts_of_the_cluster_are_those_that_deploy_renders() -> None:
     kind = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials"
-    subjects = {item["properties"]["subject"] for item in find(template(), kind)}
+    subjects = {item["properties"]["subject"] for item in find(deployed(), kind)}
     assert subjects == {
         "system:serviceaccount:strongroom:loan-service",
         "system:serviceaccount:strongroom-broker:broker",
     }
+
+
+def test_names_and_sizes_are_parameters_and_nothing_is_written_twice() -> None:
+    chosen = AzureSettings(
+        **NAMES, name="acme", location="northeurope", share="loan-data", namespace="rooms", share_gib=333
+    )
+    made = json.loads(render_template(chosen))
+    assert {name: parameter["defaultValue"] for name, parameter in made["parameters"].items()} == {
+        "name": "acme", "location": "northeurope", "storageAccount": "acmeloans", "registry": "acmeimages",
+        "keyVault": "acme-keys", "share": "loan-data", "namespace": "rooms", "systemSize": "Standard_D4s_v5",
+        "nodeSize": "Standard_DC4s_v3", "shareGib": 333, "leastNodes": 1, "mostNodes": 5,
+    }  # fmt: skip
+    rest = json.dumps({name: part for name, part in made.items() if name != "parameters"})
+    for value in ("acme", "northeurope", "loan-data", "rooms", "Standard_D", "333"):
+        assert value not in rest, value
+    for parameter in made["parameters"].values():
+        assert parameter["metadata"]["description"]
+        bounds = {"minLength", "maxLength", "minValue", "maxValue", "allowedValues"}
+        assert parameter.keys() & bounds
+
+
+def test_a_size_may_be_changed_to_one_of_the_same_kind_only() -> None:
+    sgx, snp = (template(node_size=size)["parameters"]["nodeSize"]["allowedValues"]
+                for size in ("Standard_DC4s_v3", "Standard_DC4as_v6"))  # fmt: skip
+    assert "Standard_DC8s_v3" in sgx
+    assert not set(sgx) & set(snp)
+
+
+@pytest.mark.parametrize("name", ["abc", "a" * 40, "strong-room-of-a-company-with-a-long-nam"])
+def test_names_made_from_names_have_the_form_that_azure_wants(name: str) -> None:
+    made = deployed(name=name)
+    (provider,) = find(made, "Microsoft.Attestation/attestationProviders")
+    assert re.fullmatch(r"[a-zA-Z0-9]{3,24}", provider["name"])
+    assert check_template(template(name=name)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[concat('a', parameters('x'), 'c')]", "aBc"),
+        ("[take(replace('a-b-c', '-', ''), 2)]", "ab"),
+        ("[parameters('n')]", 3),
+        ("[resourceId('T', parameters('x'))]", "[resourceId('T', 'B')]"),
+        ("[reference(resourceId('T', 'a''b')).p.q]", "[reference(resourceId('T', 'a''b')).p.q]"),
+        ("[listKeys('x').keys[0].value]", "[listKeys('x').keys[0].value]"),
+        ("[concat('a', subscription().id)]", "[concat('a', subscription().id)]"),
+        ("plain", "plain"),
+        ("[[escaped]", "[[escaped]"),
+        (7, 7),
+    ],
+)
+def test_works_out_expressions(text: Any, value: Any) -> None:
+    assert resolve({"x": [text]}, {"x": "B", "n": 3}) == {"x": [value]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[", "[]", "[a", "[a(]", "[a)]", "[a('b]", "[parameters('y')]", "[parameters()]", "[a() b()]", "[take('a')]",
+     "[replace('a')]", "[a(,)]", "[a('b' 'c')]", "[.a]", "[a().]", "[" + "a(" * 100 + ")" * 100 + "]"],
+)  # fmt: skip
+def test_refuses_what_is_no_expression(text: str) -> None:
+    with pytest.raises(FormatError):
+        resolve(text, {"x": "B"})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.sampled_from("[](),.'ab1 -"), max_size=30))
+def test_any_text_is_an_expression_or_refused(text: str) -> None:
+    try:
+        resolve(f"[{text}", {"a": "b"})
+    except FormatError:
+        return
 
 
 def change(path: str, value: Any) -> Callable[[Template], None]:
@@ -138,6 +221,12 @@ NO_ROLE = "00000000-0000-0000-0000-000000000000"
         ("azure.secret", change(f"{VAULT}|properties|x", "-----BEGIN RSA PRIVATE KEY-----")),
         ("azure.pool", change(f"{CLUSTER}|properties|agentPoolProfiles|1|name", "intel-sgx")),
         ("azure.pool", change(f"{CLUSTER}|properties|agentPoolProfiles|1|maxCount", 0)),
+        ("azure.expression", change(f"{VAULT}|properties|x", "[parameters('absent')]")),
+        ("azure.parameter", lambda made: made["parameters"].update(more=made["parameters"]["share"])),
+        ("azure.parameter", lambda made: made["parameters"]["shareGib"].update(defaultValue="1024")),
+        ("azure.parameter", lambda made: made["parameters"]["shareGib"].update(defaultValue=1)),
+        ("azure.parameter", lambda made: made["parameters"]["registry"].update(defaultValue="a")),
+        ("azure.parameter", lambda made: made["parameters"]["nodeSize"].update(defaultValue="Standard_NC6")),
     ],
 )  # fmt: skip
 def test_finds(code: str, mistake: Callable[[Template], None]) -> None:
@@ -180,6 +269,17 @@ def test_the_plan_is_in_order_and_holds_no_secret() -> None:
     text = "\n".join(map(str, steps))
     assert "--value" not in text
     assert "password" not in text.lower()
+
+
+def test_the_plan_passes_every_parameter() -> None:
+    chosen = AzureSettings(**NAMES, share_gib=333)
+    declared = json.loads(render_template(chosen))["parameters"]
+    for verb in ("what-if", "create"):
+        (command,) = [
+            step.command for step in make_plan(chosen) if step.command[:4] == ("az", "deployment", "group", verb)
+        ]
+        passed = dict(word.split("=", 1) for word in command[command.index("--parameters") + 1 :])
+        assert passed == {name: str(parameter["defaultValue"]) for name, parameter in declared.items()}
 
 
 def test_commands(tmp_path: Any) -> None:

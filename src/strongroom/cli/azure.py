@@ -79,7 +79,7 @@ def template(
 
 
 @app.command(
-    help="Print the az commands in order; nothing is run.",
+    help="Print the az commands in order, with the template's parameters; nothing is run.",
     epilog="Example: strongroom azure plan --storage-account acmeloans --registry acmeimages --key-vault acme-keys",
 )
 def plan(
@@ -88,7 +88,13 @@ def plan(
     key_vault: Vault,
     name: Name = "strongroom",
     location: Location = "westeurope",
+    share: Share = "loan-app-file-share",
+    share_gib: ShareSize = 1024,
+    system_size: SystemSize = "Standard_D4s_v5",
     node_size: NodeSizeName = "Standard_DC4s_v3",
+    least_nodes: Least = 1,
+    most_nodes: Most = 5,
+    namespace: Namespace = "strongroom",
     template_file: Annotated[str, typer.Option("--template", help="What `azure template` wrote.")] = "azure.json",
     as_json: Json = False,
 ) -> None:
@@ -98,7 +104,8 @@ def plan(
 
     settings = AzureSettings(
         name=name, location=location, storage_account=storage_account, registry=registry, key_vault=key_vault,
-        node_size=node_size,
+        share=share, share_gib=share_gib, system_size=system_size, node_size=node_size, least_nodes=least_nodes,
+        most_nodes=most_nodes, namespace=namespace,
     )  # fmt: skip
     _warn(settings)
     steps = make_plan(settings, template_file)

@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
+from strongroom.deployment.azure.expressions import resolve
 from strongroom.deployment.azure.template import ROLES, SCHEMA, VERSIONS
-from strongroom.errors import Finding
+from strongroom.errors import Finding, FormatError
 
 _RESOURCE_ID: Final = re.compile(r"(?<!subscription)(?<!subscriptionR)resourceId\(([^()]*)\)")
 _QUOTED: Final = re.compile(r"'([^']*)'")
 _SECRET: Final = re.compile(r"(?i)(listKeys|password|connectionString|accountKey|BEGIN [A-Z ]*PRIVATE KEY)")
 _ROLE: Final = re.compile(r"roleDefinitions', '([0-9a-f-]{36})'")
+_PARAMETER: Final = re.compile(r"parameters\('([A-Za-z0-9]+)'\)")
 _POOL: Final = re.compile(r"[a-z][a-z0-9]{0,11}", re.ASCII)
 
 
@@ -25,6 +27,13 @@ def check_template(template: dict[str, Any]) -> list[Finding]:
 
 
 def _findings(template: dict[str, Any]) -> Iterator[Finding]:
+    parameters = template.get("parameters", {})
+    yield from _parameters(template, parameters)
+    try:
+        template = resolve(template, {name: found.get("defaultValue", "") for name, found in parameters.items()})
+    except FormatError as error:
+        yield Finding(error.code, error.message)
+        return
     resources = [item for item in template.get("resources", []) if isinstance(item, dict)]
     if template.get("$schema") != SCHEMA or not resources:
         yield Finding("azure.schema", "not a template of a resource group")
@@ -42,6 +51,26 @@ def _findings(template: dict[str, Any]) -> Iterator[Finding]:
         yield from _references("outputs", text, known)
 
 
+def _parameters(template: dict[str, Any], parameters: dict[str, Any]) -> Iterator[Finding]:
+    used = {name for text in _texts(template) for name in _PARAMETER.findall(text)}
+    for name in sorted(parameters.keys() - used):
+        yield Finding("azure.parameter", f"nothing uses the parameter {name}")
+    for name, found in parameters.items():
+        default = found.get("defaultValue")
+        if not isinstance(default, {"string": str, "int": int}.get(str(found.get("type")), ())):
+            yield Finding("azure.parameter", f"{name}: the default is no {found.get('type')}")
+        elif isinstance(default, str) and not _fits(len(default), found, "Length"):
+            yield Finding("azure.parameter", f"{name}: the default is too short or too long")
+        elif isinstance(default, int) and not _fits(default, found, "Value"):
+            yield Finding("azure.parameter", f"{name}: the default is out of range")
+        if default not in found.get("allowedValues", [default]):
+            yield Finding("azure.parameter", f"{name}: the default is not allowed")
+
+
+def _fits(number: int, bounds: dict[str, Any], what: str) -> bool:
+    return bool(bounds.get(f"min{what}", number) <= number <= bounds.get(f"max{what}", number))
+
+
 def _resource(item: dict[str, Any], known: set[tuple[str, ...]]) -> Iterator[Finding]:
     kind, name = str(item.get("type")), str(item.get("name"))
     if VERSIONS.get(kind) != item.get("apiVersion"):
@@ -49,8 +78,6 @@ def _resource(item: dict[str, Any], known: set[tuple[str, ...]]) -> Iterator[Fin
     if not name.startswith("[") and kind.count("/") != name.count("/") + 1:
         yield Finding("azure.name", f"{kind} needs a name of {kind.count('/')} parts: {name}")
     for text in _texts(item):
-        if text.startswith("[") and (not text.endswith("]") or text.count("(") != text.count(")")):
-            yield Finding("azure.expression", f"{name}: {text[:80]}")
         yield from _references(name, text, known)
         for role in _ROLE.findall(text):
             if role not in ROLES.values():

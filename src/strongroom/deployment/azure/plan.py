@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
+from strongroom.deployment.azure.parameters import parameter_values
 from strongroom.deployment.azure.settings import AzureSettings
 
 
@@ -31,6 +32,12 @@ def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Ste
     """
     group = ("--resource-group", settings.name)
     region = ("--location", settings.location)
+    what = (
+        "--template-file",
+        template,
+        "--parameters",
+        *(f"{name}={value}" for name, value in parameter_values(settings).items()),
+    )
     built = ["broker", "loan", "serving", "pipeline"]
     return [
         Step("sign in; a person's account, no secret in any file", ("az", "login")),
@@ -47,10 +54,10 @@ def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Ste
             ("az", "vm", "list-skus", *region, "--size", settings.node_size, "--output", "table"),
         ),
         Step("the resource group", ("az", "group", "create", "--name", settings.name, *region)),
-        Step("what would change", ("az", "deployment", "group", "what-if", *group, "--template-file", template)),
+        Step("what would change", ("az", "deployment", "group", "what-if", *group, *what)),
         Step(
             "storage, registry, key vault, attestation provider, identities, cluster",
-            ("az", "deployment", "group", "create", *group, "--name", "strongroom", "--template-file", template),
+            ("az", "deployment", "group", "create", *group, "--name", "strongroom", *what),
         ),
         Step(
             "client ids and addresses for site.toml",

@@ -7,6 +7,8 @@ from typing import Final
 from strongroom.deployment.kubernetes.nodes import SIZES, NodeSize
 from strongroom.errors import ConfigurationError
 
+SHARE_GIB: Final = (100, 102_400)
+MAX_NODES: Final = 1000
 _FORMS: Final = {
     "name": (re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]", re.ASCII), "3 to 40 of a-z, 0-9 and -"),
     "location": (re.compile(r"[a-z0-9]{3,40}", re.ASCII), "a region's short name, like westeurope"),
@@ -69,7 +71,8 @@ class AzureSettings:
                 )
         if self.size.tee == "none":
             raise ConfigurationError(f"{self.node_size} protects nothing", code="azure.setting")
-        if not 1 <= self.least_nodes <= self.most_nodes <= 1000 or not 100 <= self.share_gib <= 102_400:
+        nodes = 1 <= self.least_nodes <= self.most_nodes <= MAX_NODES
+        if not nodes or not SHARE_GIB[0] <= self.share_gib <= SHARE_GIB[1]:
             raise ConfigurationError("numbers of nodes, or the share's size, out of range", code="azure.setting")
 
     @property
@@ -81,11 +84,3 @@ class AzureSettings:
     def pool(self) -> str:
         """Name of the pool of protected nodes: AKS labels them ``agentpool=NAME``."""
         return "intelsgx" if self.size.tee == "sgx" else "confvm"
-
-    @property
-    def identities(self) -> dict[str, tuple[str, str]]:
-        """Managed identities that pods use: name to namespace and service account."""
-        return {
-            "loan": (self.namespace, "loan-service"),
-            "broker": (f"{self.namespace}-broker", "broker"),
-        }

@@ -1,11 +1,15 @@
 """An ARM template, scope resource group: storage, registry, cluster, key vault, attestation provider, identities.
 
+Names and sizes are parameters of the template, with what the caller chose as defaults. In this module a name is an
+expression of the template's language, without its brackets.
+
 Source: Azure Resource Manager template reference of the resource types below; role ids: "Azure built-in roles".
 """
 
 import json
 from typing import Any, Final
 
+from strongroom.deployment.azure.parameters import template_parameters
 from strongroom.deployment.azure.settings import AzureSettings
 
 Resource = dict[str, Any]
@@ -28,6 +32,16 @@ ROLES: Final = {
     "Storage File Data SMB MI Admin": "a235d3ee-5935-4cfb-8cc5-a3303ad5995e",
 }
 SGX_TAINT: Final = "sgx=true:NoSchedule"
+NAME: Final = "parameters('name')"
+LOCATION: Final = "parameters('location')"
+STORAGE: Final = "parameters('storageAccount')"
+REGISTRY: Final = "parameters('registry')"
+VAULT: Final = "parameters('keyVault')"
+# Letters and digits only, at most 24.
+ATTESTATION: Final = f"concat(take(replace({NAME}, '-', ''), 18), 'attest')"
+CLUSTER_ID: Final = f"resourceId('Microsoft.ContainerService/managedClusters', {NAME})"
+ACCOUNTS: Final = {"loan": ":loan-service", "broker": "-broker:broker"}
+"""Managed identities that pods use: name to what follows the namespace in the name of their service account."""
 
 
 def render_template(settings: AzureSettings) -> str:
@@ -37,28 +51,27 @@ def render_template(settings: AzureSettings) -> str:
         settings: Names and sizes.
     """
     resources = [
-        *_storage(settings),
-        _registry(settings),
-        _key_vault(settings),
-        _attestation(settings),
-        *_identities(settings),
+        *_storage(),
+        _registry(),
+        _key_vault(),
+        _attestation(),
+        *_identities(),
         _cluster(settings),
-        *_credentials(settings),
-        *_role_assignments(settings),
+        *_credentials(),
+        *_role_assignments(),
     ]
-    attestation = _id("Microsoft.Attestation/attestationProviders", _attestation_name(settings))
+    attestation = _id("Microsoft.Attestation/attestationProviders", ATTESTATION)
     template = {
         "$schema": SCHEMA,
         "contentVersion": "1.0.0.0",
-        "parameters": {},
+        "parameters": template_parameters(settings),
         "resources": resources,
         "outputs": {
             "attestationUri": _output(f"[reference({attestation}).attestUri]"),
-            "oidcIssuer": _output(f"[reference({_cluster_id(settings)}).oidcIssuerProfile.issuerURL]"),
-            **{f"{name}ClientId": _output(f"[reference({_identity_id(settings, name)}).clientId]")
-               for name in settings.identities},
+            "oidcIssuer": _output(f"[reference({CLUSTER_ID}).oidcIssuerProfile.issuerURL]"),
+            **{f"{name}ClientId": _output(f"[reference({_identity_id(name)}).clientId]") for name in ACCOUNTS},
         },
-    }  # fmt: skip
+    }
     return json.dumps(template, indent=2) + "\n"
 
 
@@ -66,19 +79,19 @@ def _output(value: str) -> Resource:
     return {"type": "string", "value": value}
 
 
-def _resource(type_: str, name: str, settings: AzureSettings | None, **more: Any) -> Resource:
-    place = {"location": settings.location} if settings else {}
-    return {"type": type_, "apiVersion": VERSIONS[type_], "name": name, **place, **more}
+def _resource(type_: str, name: str, *, placed: bool = True, **more: Any) -> Resource:
+    place = {"location": f"[{LOCATION}]"} if placed else {}
+    return {"type": type_, "apiVersion": VERSIONS[type_], "name": f"[{name}]", **place, **more}
 
 
 def _id(kind: str, *names: str) -> str:
-    return f"resourceId({', '.join(repr(part) for part in (kind, *names))})"
+    return f"resourceId({', '.join((repr(kind), *names))})"
 
 
-def _storage(settings: AzureSettings) -> list[Resource]:
+def _storage() -> list[Resource]:
     kind = "Microsoft.Storage/storageAccounts"
     account = _resource(
-        kind, settings.storage_account, settings, sku={"name": "Standard_LRS"}, kind="StorageV2",
+        kind, STORAGE, sku={"name": "Standard_LRS"}, kind="StorageV2",
         properties={
             "minimumTlsVersion": "TLS1_2",
             "supportsHttpsTrafficOnly": True,
@@ -91,21 +104,21 @@ def _storage(settings: AzureSettings) -> list[Resource]:
         },
     )  # fmt: skip
     share = _resource(
-        f"{kind}/fileServices/shares", f"{settings.storage_account}/default/{settings.share}", None,
-        dependsOn=[f"[{_id(kind, settings.storage_account)}]"],
-        properties={"shareQuota": settings.share_gib, "enabledProtocols": "SMB"},
+        f"{kind}/fileServices/shares", f"concat({STORAGE}, '/default/', parameters('share'))", placed=False,
+        dependsOn=[f"[{_id(kind, STORAGE)}]"],
+        properties={"shareQuota": "[parameters('shareGib')]", "enabledProtocols": "SMB"},
     )  # fmt: skip
     return [account, share]
 
 
-def _registry(settings: AzureSettings) -> Resource:
+def _registry() -> Resource:
     return _resource(
-        "Microsoft.ContainerRegistry/registries", settings.registry, settings, sku={"name": "Standard"},
+        "Microsoft.ContainerRegistry/registries", REGISTRY, sku={"name": "Standard"},
         properties={"adminUserEnabled": False, "anonymousPullEnabled": False},
     )  # fmt: skip
 
 
-def _key_vault(settings: AzureSettings) -> Resource:
+def _key_vault() -> Resource:
     properties = {
         "tenantId": "[subscription().tenantId]",
         "sku": {"family": "A", "name": "premium"},
@@ -114,38 +127,29 @@ def _key_vault(settings: AzureSettings) -> Resource:
         "enablePurgeProtection": True,
         "softDeleteRetentionInDays": 90,
     }
-    return _resource("Microsoft.KeyVault/vaults", settings.key_vault, settings, properties=properties)
+    return _resource("Microsoft.KeyVault/vaults", VAULT, properties=properties)
 
 
-def _attestation_name(settings: AzureSettings) -> str:
-    return f"{settings.name.replace('-', '')[:20]}attest"
+def _attestation() -> Resource:
+    return _resource("Microsoft.Attestation/attestationProviders", ATTESTATION, properties={})
 
 
-def _attestation(settings: AzureSettings) -> Resource:
-    kind = "Microsoft.Attestation/attestationProviders"
-    return _resource(kind, _attestation_name(settings), settings, properties={})
+def _identity_name(name: str) -> str:
+    return f"concat({NAME}, '-{name}')"
 
 
-def _identity_name(settings: AzureSettings, name: str) -> str:
-    return f"{settings.name}-{name}"
+def _identity_id(name: str) -> str:
+    return _id("Microsoft.ManagedIdentity/userAssignedIdentities", _identity_name(name))
 
 
-def _identity_id(settings: AzureSettings, name: str) -> str:
-    return _id("Microsoft.ManagedIdentity/userAssignedIdentities", _identity_name(settings, name))
-
-
-def _cluster_id(settings: AzureSettings) -> str:
-    return _id("Microsoft.ContainerService/managedClusters", settings.name)
-
-
-def _identities(settings: AzureSettings) -> list[Resource]:
+def _identities() -> list[Resource]:
     kind = "Microsoft.ManagedIdentity/userAssignedIdentities"
-    return [_resource(kind, _identity_name(settings, name), settings) for name in settings.identities]
+    return [_resource(kind, _identity_name(name)) for name in ACCOUNTS]
 
 
 def _cluster(settings: AzureSettings) -> Resource:
     protected: Resource = {
-        **_pool(settings, settings.pool, settings.node_size, settings.least_nodes, settings.most_nodes),
+        **_pool(settings.pool, "nodeSize", "[parameters('leastNodes')]", "[parameters('mostNodes')]"),
         "mode": "User",
     }
     addons: Resource = {"azureKeyvaultSecretsProvider": {"enabled": True, "config": {"enableSecretRotation": "true"}}}
@@ -154,8 +158,8 @@ def _cluster(settings: AzureSettings) -> Resource:
         addons["ACCSGXDevicePlugin"] = {"enabled": True, "config": {"ACCSGXQuoteHelperEnabled": "false"}}
         protected |= {"nodeTaints": [SGX_TAINT], "nodeLabels": {"intelvm": "sgx"}}
     properties = {
-        "dnsPrefix": settings.name,
-        "agentPoolProfiles": [{**_pool(settings, "system", settings.system_size, 1, 3), "mode": "System"}, protected],
+        "dnsPrefix": f"[{NAME}]",
+        "agentPoolProfiles": [{**_pool("system", "systemSize", 1, 3), "mode": "System"}, protected],
         "addonProfiles": addons,
         "oidcIssuerProfile": {"enabled": True},
         "securityProfile": {"workloadIdentity": {"enabled": True}},
@@ -167,16 +171,15 @@ def _cluster(settings: AzureSettings) -> Resource:
         "autoUpgradeProfile": {"upgradeChannel": "stable", "nodeOSUpgradeChannel": "NodeImage"},
     }  # fmt: skip
     return _resource(
-        "Microsoft.ContainerService/managedClusters", settings.name, settings,
+        "Microsoft.ContainerService/managedClusters", NAME,
         identity={"type": "SystemAssigned"}, sku={"name": "Base", "tier": "Standard"}, properties=properties,
     )  # fmt: skip
 
 
-def _pool(settings: AzureSettings, name: str, size: str, least: int, most: int) -> Resource:
-    del settings
+def _pool(name: str, size: str, least: int | str, most: int | str) -> Resource:
     return {
         "name": name,
-        "vmSize": size,
+        "vmSize": f"[parameters('{size}')]",
         "osType": "Linux",
         "count": least,
         "enableAutoScaling": True,
@@ -186,35 +189,35 @@ def _pool(settings: AzureSettings, name: str, size: str, least: int, most: int) 
     }
 
 
-def _credentials(settings: AzureSettings) -> list[Resource]:
+def _credentials() -> list[Resource]:
     """Which service account of the cluster is which identity: tokens are exchanged, no secret is stored."""
     kind = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials"
     made = []
-    for name, (namespace, account) in settings.identities.items():
+    for name, account in ACCOUNTS.items():
         properties = {
-            "issuer": f"[reference({_cluster_id(settings)}).oidcIssuerProfile.issuerURL]",
-            "subject": f"system:serviceaccount:{namespace}:{account}",
+            "issuer": f"[reference({CLUSTER_ID}).oidcIssuerProfile.issuerURL]",
+            "subject": f"[concat('system:serviceaccount:', parameters('namespace'), '{account}')]",
             "audiences": ["api://AzureADTokenExchange"],
         }
-        needs = [f"[{_identity_id(settings, name)}]", f"[{_cluster_id(settings)}]"]
+        needs = [f"[{_identity_id(name)}]", f"[{CLUSTER_ID}]"]
         made.append(
             _resource(
-                kind, f"{_identity_name(settings, name)}/strongroom", None, dependsOn=needs, properties=properties
+                kind, f"concat({NAME}, '-{name}/strongroom')", placed=False, dependsOn=needs, properties=properties
             )
         )
     return made
 
 
-def _role_assignments(settings: AzureSettings) -> list[Resource]:
-    storage = ("Microsoft.Storage/storageAccounts", settings.storage_account)
-    vault = ("Microsoft.KeyVault/vaults", settings.key_vault)
-    registry = ("Microsoft.ContainerRegistry/registries", settings.registry)
-    loan, broker = (f"reference({_identity_id(settings, name)}).principalId" for name in ("loan", "broker"))
-    nodes = f"reference({_cluster_id(settings)}).identityProfile.kubeletidentity.objectId"
+def _role_assignments() -> list[Resource]:
+    storage = ("Microsoft.Storage/storageAccounts", STORAGE)
+    vault = ("Microsoft.KeyVault/vaults", VAULT)
+    registry = ("Microsoft.ContainerRegistry/registries", REGISTRY)
+    loan, broker = (f"reference({_identity_id(name)}).principalId" for name in ("loan", "broker"))
+    nodes = f"reference({CLUSTER_ID}).identityProfile.kubeletidentity.objectId"
     return [
-        _role("Storage File Data SMB MI Admin", storage, loan, [_identity_id(settings, "loan")]),
-        _role("Key Vault Secrets User", vault, broker, [_identity_id(settings, "broker")]),
-        _role("AcrPull", registry, nodes, [_cluster_id(settings)]),
+        _role("Storage File Data SMB MI Admin", storage, loan, [_identity_id("loan")]),
+        _role("Key Vault Secrets User", vault, broker, [_identity_id("broker")]),
+        _role("AcrPull", registry, nodes, [CLUSTER_ID]),
     ]
 
 
@@ -222,7 +225,7 @@ def _role(role: str, scope: tuple[str, str], principal: str, needs: list[str]) -
     kind = "Microsoft.Authorization/roleAssignments"
     definition = f"subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '{ROLES[role]}')"
     return _resource(
-        kind, f"[guid({_id(*scope)}, '{role}', resourceGroup().id)]", None,
+        kind, f"guid({_id(*scope)}, '{role}', resourceGroup().id)", placed=False,
         scope=f"[{_id(*scope)}]", dependsOn=[f"[{item}]" for item in (_id(*scope), *needs)],
         properties={"roleDefinitionId": f"[{definition}]", "principalId": f"[{principal}]",
                     "principalType": "ServicePrincipal"},
