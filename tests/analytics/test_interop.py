@@ -1,5 +1,6 @@
 """Other readers and writers of Parquet Modular Encryption: pyarrow and Polars."""
 
+import base64
 import hashlib
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,10 @@ from strongroom.analytics.kms import LocalKms
 from strongroom.analytics.manifest import MANIFEST_NAME, Column, Manifest, Part, seal_manifest
 from strongroom.analytics.parquet.columns import open_footer
 from strongroom.analytics.parquet.decrypted import DecryptedFile
-from strongroom.analytics.parquet.footer import read_tail
+from strongroom.analytics.parquet.footer import MAGIC, read_tail
+from strongroom.analytics.parquet.material import KeyMaterial, serialize_material
 from strongroom.analytics.parquet.reader import PlainReader
+from strongroom.analytics.parquet.thrift import BINARY, Field, read_struct, write_struct
 from strongroom.analytics.table import open_table, readers
 from strongroom.analytics.writing import _PyarrowKms
 from strongroom.errors import FormatError
@@ -92,6 +95,23 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "checksums": {"write_page_checksum": True, "max_rows_per_page": 700},
     "page index": {"write_page_index": True},
 }
+
+
+def test_we_read_what_polars_writes(tmp_path: Path, rows: Any, kms: LocalKms) -> None:
+    """Polars takes a data key and writes no key metadata; whoever uses it puts that in front of the footer."""
+    flat, path = rows.drop_columns(["stops", "zone"]), tmp_path / "t.parquet"
+    pl.DataFrame(flat).write_parquet(path, encryption=pl.ParquetEncryptionProperties(footer_key=b"d" * 16))
+    wrapped = base64.b64encode(kms.wrap(TRIPS, b"d" * 16)).decode()
+    material = KeyMaterial(TRIPS, wrapped, b"", "", is_footer_key=True, service=())
+    path.write_bytes(with_key_metadata(path.read_bytes(), serialize_material(material)))
+    assert pq.read_table(plain_reader(path, DataKeys(kms))).cast(flat.schema).equals(flat)
+
+
+def with_key_metadata(raw: bytes, metadata: bytes) -> bytes:
+    start = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    crypto, footer_at = read_struct(raw[start:])
+    body = write_struct({**crypto, 2: Field(BINARY, metadata)}) + raw[start + footer_at : -8]
+    return raw[:start] + body + len(body).to_bytes(4, "little") + MAGIC
 
 
 @pytest.mark.parametrize("encryption", ENCRYPTIONS)

@@ -1,6 +1,9 @@
-"""A Spark session for all tests of a process, and the key rights it has."""
+"""A Spark session for all tests of a process, the key rights it has, and a broker for processes that attest."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +20,21 @@ from strongroom.analytics.spark.session import Rights, Session  # noqa: E402
 from strongroom.analytics.table import Reading  # noqa: E402
 from strongroom.analytics.versions import VersionsInMemory  # noqa: E402
 from strongroom.analytics.writing import Writing  # noqa: E402
+from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity  # noqa: E402
+from strongroom.attestation.roots import INTEL_ROOT, TrustRoot  # noqa: E402
+from strongroom.broker.app import create_app  # noqa: E402
+from strongroom.broker.audit import StoredAuditLog  # noqa: E402
+from strongroom.broker.grants import Grant  # noqa: E402
+from strongroom.broker.parts import Parts, open_parts  # noqa: E402
+from strongroom.broker.server import serving  # noqa: E402
+from strongroom.broker.settings import load_settings  # noqa: E402
+from strongroom.broker.setup import SimulatedTrust, create_broker  # noqa: E402
+from strongroom.broker.verifier import Trust, verify_with  # noqa: E402
 from strongroom.errors import StrongroomError  # noqa: E402
+from strongroom.formats.canonical import parse_json_object  # noqa: E402
+from strongroom.formats.kbs import ResourcePath  # noqa: E402
+from strongroom.platforms.simulated import SimulatedMachine  # noqa: E402
+from strongroom.workload import load_workload, measure  # noqa: E402
 
 TRIPS, FARES, OTHER = "taxi/key/trips", "taxi/key/fares", "bank/key/other"
 SCRATCH = "taxi/key/scratch"
@@ -85,9 +102,10 @@ def opened(shared: Session, rights: Rights, switched: SwitchedKms) -> Iterator[S
 
 
 @pytest.fixture(scope="session")
-def shared(java: None, rights: Rights) -> Iterator[Session]:
+def shared(java: None, rights: Rights, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """One local session for all tests of this process."""
-    with Session(rights, master="local[1]", settings=QUICK, key=SCRATCH) as session:
+    places = {"spark.local.dir": str(tmp_path_factory.mktemp("spark-local"))}
+    with Session(rights, master="local[1]", settings=QUICK | places, key=SCRATCH) as session:
         session.spark.sparkContext.setLogLevel("ERROR")
         yield session
 
@@ -100,3 +118,67 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def spark(opened: Session) -> Any:
     return opened.spark
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A real broker on loopback that trusts one simulated machine."""
+
+    parts: Parts
+    environment: dict[str, str]
+    """What a workload of that machine is told."""
+
+    def add_key(self, name: str, key: bytes) -> None:
+        self.parts.keyring.create(ResourcePath.parse(name), key, datetime.now(UTC))
+
+    def authorize(self, definition: Path, keys: Iterable[str]) -> None:
+        workload = load_workload(definition)
+        policy = AppraisalPolicy(
+            measurements=(EnclaveIdentity(measure(workload).mr_enclave),),
+            tees=frozenset({"sgx"}),
+            tcb_statuses=frozenset({"UpToDate"}),
+            advisories=(),
+            min_tcb_eval_data_number=ANY,
+            accept_simulated=True,
+        )
+        grant = Grant(name=workload.name, policy=policy, keys=tuple(map(ResourcePath.parse, keys)))
+        self.parts.grants.add(grant, datetime.now(UTC), replace=True)
+
+    def attested(self) -> int:
+        """How often somebody attested successfully, by the broker's own log."""
+        records = cast("StoredAuditLog", self.parts.audit).read()
+        entries = [parse_json_object(record.record, max_bytes=1 << 20) for record in records]
+        return sum(entry["event"] == "attest" and entry["decision"] == "allow" for entry in entries)
+
+
+@pytest.fixture
+def broker(tmp_path: Path, java: None) -> Iterator[Broker]:
+    now = datetime.now(UTC)
+    machine = SimulatedMachine.create(tmp_path / "machine", now)
+    trust = SimulatedTrust(machine.root_der, machine.collateral().encode())
+    files = create_broker(tmp_path / "broker", now=now, simulated=trust)
+    values = load_settings(files.settings)
+    verifier = _InProcess(Trust((INTEL_ROOT, TrustRoot("simulated", machine.root_der)), files.collateral))
+    parts = open_parts(files, values, verifier, clock=lambda: datetime.now(UTC))
+    with serving(create_app(parts), files, values) as url:
+        room = tmp_path / "room"
+        room.mkdir()
+        (room / "room.toml").write_text(f'url = "{url}"\n')
+        (room / "ca.pem").write_bytes(files.ca_certificate.read_bytes())
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "STRONGROOM_ROOM": str(room),
+            "STRONGROOM_PLATFORM": "simulated",
+            "STRONGROOM_SIMULATED_MACHINE": str(tmp_path / "machine"),
+        }
+        yield Broker(parts, environment)
+    parts.close()
+
+
+class _InProcess:
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+
+    def verify(self, quote: bytes, now: datetime) -> Any:
+        return verify_with(self._trust, quote, now)

@@ -1,5 +1,6 @@
 """A standalone cluster of separate processes, each of which attests by itself to a real broker."""
 
+import ast
 import base64
 import os
 import signal
@@ -11,9 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -21,26 +21,14 @@ from strongroom.analytics.kms import LocalKms
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.spark.attested import _traffic_secret
 from strongroom.analytics.spark.command import BACKEND
+from strongroom.analytics.spark.job import make_job, serialize_job
+from strongroom.analytics.spark.settings import PINNED
 from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, TableWriter, Writing
-from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity
-from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
-from strongroom.broker.app import create_app
-from strongroom.broker.audit import StoredAuditLog
-from strongroom.broker.grants import Grant
-from strongroom.broker.parts import Parts, open_parts
-from strongroom.broker.server import serving
-from strongroom.broker.settings import load_settings
-from strongroom.broker.setup import SimulatedTrust, create_broker
-from strongroom.broker.verifier import Trust, verify_with
-from strongroom.formats.canonical import parse_json_object
-from strongroom.formats.kbs import ResourcePath
-from strongroom.platforms.simulated import SimulatedMachine
-from strongroom.workload import load_workload, measure
 
 pytestmark = pytest.mark.slow
 
-TRIPS, OUT, SPARK = "taxi/key/trips", "taxi/key/out", "taxi/key/spark"
+TRIPS, OUT, SPARK, JOB = "taxi/key/trips", "taxi/key/out", "taxi/key/spark", "taxi/key/job"
 # Planted, so that they can be looked for in every file that Spark leaves behind.
 SECRETS = {
     TRIPS: b"CANARY-trips-CANARY-trips-CANARY",
@@ -57,20 +45,28 @@ WORKLOAD = f"""
     trips = "{TRIPS}"
     out = "{OUT}"
     spark = "{SPARK}"
+    job = "{JOB}"
 """
 APP = """
-    import sys
+    import pathlib, sys, urllib.request
     from pyspark.sql import SparkSession
+    PAGES = ("/environment/", "/executors/", "/jobs/", "/stages/", "/storage/", "/SQL/",
+             "/executors/threadDump/?executorId=driver", "/api/v1/applications/{}/environment",
+             "/api/v1/applications/{}/allexecutors", "/api/v1/applications/{}/sql")
     spark = SparkSession.builder.appName("trips").getOrCreate()
     trips = spark.read.parquet(sys.argv[1])
     print("rows", trips.count(), "sum", trips.agg({"id": "sum"}).collect()[0][0])
     if len(sys.argv) > 3:
-        import pathlib, time
+        import time
         ready = pathlib.Path(sys.argv[3])
         ready.touch()
         while not ready.with_name("go").exists():
             time.sleep(0.1)
         print("again", "sum", trips.agg({"id": "sum"}).collect()[0][0])
+    for number, page in enumerate(PAGES):
+        url = spark.sparkContext.uiWebUrl + page.format(spark.sparkContext.applicationId)
+        pathlib.Path(sys.argv[2]).with_name(f"ui-{number}.html").write_bytes(urllib.request.urlopen(url).read())
+    pathlib.Path(sys.argv[2]).with_name("settings").write_text(repr(spark.sparkContext.getConf().getAll()))
     print("executors", spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1)
     trips.where("id < 100").repartition(2).write.parquet(sys.argv[2])
     spark.stop()
@@ -80,28 +76,16 @@ DEADLINE_S = 900.0  # on a machine that does much else
 
 @dataclass
 class Cluster:
-    """A broker, a simulated machine, a workload, and Spark daemons started as this workload."""
+    """A broker, a workload, and Spark daemons started as this workload."""
 
     folder: Path
-    parts: Parts
+    broker: Any
     environment: dict[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     master: str = ""
 
     def workload(self, name: str = "spark.toml") -> Path:
         return self.folder / "workload" / name
-
-    def authorize(self) -> None:
-        policy = AppraisalPolicy(
-            measurements=(EnclaveIdentity(measure(load_workload(self.workload())).mr_enclave),),
-            tees=frozenset({"sgx"}),
-            tcb_statuses=frozenset({"UpToDate"}),
-            advisories=(),
-            min_tcb_eval_data_number=ANY,
-            accept_simulated=True,
-        )
-        paths = tuple(map(ResourcePath.parse, SECRETS))
-        self.parts.grants.add(Grant(name="taxi-spark", policy=policy, keys=paths), datetime.now(UTC), replace=True)
 
     def run(self, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         place = folder or self.folder / "workload"
@@ -174,7 +158,8 @@ class Cluster:
 
     def left_behind(self) -> list[Path]:
         """Every file that Spark's processes wrote outside their private memory."""
-        return [path for path in [*(self.folder / "work").rglob("*"), *self.folder.glob("*.log")] if path.is_file()]
+        places = [*(self.folder / "work").rglob("*"), *(self.folder / "events").rglob("*")]
+        return [path for path in [*places, *self.folder.glob("*.log"), *self.folder.glob("ui-*")] if path.is_file()]
 
     def executors(self) -> list[int]:
         """Process ids of this cluster's executors."""
@@ -197,9 +182,7 @@ class Cluster:
 
     def attested(self) -> int:
         """How often somebody attested successfully, by the broker's own log."""
-        records = cast("StoredAuditLog", self.parts.audit).read()
-        entries = [parse_json_object(record.record, max_bytes=1 << 20) for record in records]
-        return sum(entry["event"] == "attest" and entry["decision"] == "allow" for entry in entries)
+        return int(self.broker.attested())
 
     def close(self) -> None:
         for process in reversed(self.processes):
@@ -228,16 +211,9 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, rows: Any, java: None) -> Iterator[Cluster]:
-    machine_folder, now = tmp_path / "machine", datetime.now(UTC)
-    machine = SimulatedMachine.create(machine_folder, now)
-    trust = SimulatedTrust(machine.root_der, machine.collateral().encode())
-    files = create_broker(tmp_path / "broker", now=now, simulated=trust)
-    values = load_settings(files.settings)
-    verifier = _InProcess(Trust((INTEL_ROOT, TrustRoot("simulated", machine.root_der)), files.collateral))
-    parts = open_parts(files, values, verifier, clock=lambda: datetime.now(UTC))
+def cluster(tmp_path: Path, rows: Any, broker: Any) -> Iterator[Cluster]:
     for name, key in SECRETS.items():
-        parts.keyring.create(ResourcePath.parse(name), key, now)
+        broker.add_key(name, key)
     workload = tmp_path / "workload"
     workload.mkdir()
     (workload / "app.py").write_text(textwrap.dedent(APP))
@@ -245,32 +221,20 @@ def cluster(tmp_path: Path, rows: Any, java: None) -> Iterator[Cluster]:
     writing = Writing(LocalKms.holding({TRIPS: SECRETS[TRIPS]}), signer(), VersionsInMemory())
     with TableWriter(tmp_path / "trips", "trips", rows.schema, Protection(TRIPS), writing=writing) as writer:
         writer.write(rows)
-    with serving(create_app(parts), files, values) as url:
-        room = tmp_path / "room"
-        room.mkdir()
-        (room / "room.toml").write_text(f'url = "{url}"\n')
-        (room / "ca.pem").write_bytes(files.ca_certificate.read_bytes())
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
-            "STRONGROOM_WORKLOAD": str(workload / "spark.toml"),
-            "STRONGROOM_ROOM": str(room),
-            "STRONGROOM_PLATFORM": "simulated",
-            "STRONGROOM_SIMULATED_MACHINE": str(machine_folder),
-        }
-        made = Cluster(tmp_path, parts, environment)
-        made.authorize()
-        yield made
-        made.close()
-    parts.close()
-
-
-class _InProcess:
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
-
-    def verify(self, quote: bytes, now: datetime) -> Any:
-        return verify_with(self._trust, quote, now)
+    # The owner allows what tells most: an event log and the web pages.
+    allowed = {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"file://{tmp_path}/events",
+        "spark.eventLog.compress": "false",
+        "spark.ui.enabled": "true",
+        "spark.ui.port": "0",
+    }
+    (tmp_path / "events").mkdir()
+    broker.add_key(JOB, serialize_job(make_job((workload / "app.py").read_bytes(), allowed)))
+    broker.authorize(workload / "spark.toml", [*SECRETS, JOB])
+    made = Cluster(tmp_path, broker, broker.environment | {"STRONGROOM_WORKLOAD": str(workload / "spark.toml")})
+    yield made
+    made.close()
 
 
 def needles() -> list[bytes]:
@@ -291,6 +255,12 @@ def test_driver_and_executors_attest_and_no_secret_is_left_anywhere(cluster: Clu
     texts |= {str(path): path.read_bytes() for path in cluster.left_behind()}
     assert sum(name.endswith("/stderr") for name in texts) == 2  # the executors' logs are among them
     assert cluster.attested() >= 6  # master, two workers, driver, two executors
+    pages = {Path(name).stem: raw for name, raw in texts.items() if "/ui-" in name}
+    assert len(pages) == 10
+    assert b'"spark.network.crypto.cipher", "AES/GCM/NoPadding"' in pages["ui-7"]  # what the page asks for
+    assert any(b"SparkListenerEnvironmentUpdate" in raw for name, raw in texts.items() if "/events/" in name)
+    settings = dict(ast.literal_eval((cluster.folder / "settings").read_text()))
+    assert settings.items() >= PINNED.items()
     for needle in needles():
         assert not [name for name, raw in texts.items() if needle in raw], needle
 
@@ -320,9 +290,54 @@ def test_a_killed_executor_is_replaced_by_one_that_attests(cluster: Cluster) -> 
     wait_until(ready.exists)
     before = cluster.attested()
     [victim] = cluster.executors()
+    for name in ("cmdline", "environ"):
+        told = Path(f"/proc/{victim}/{name}").read_bytes()
+        assert not [needle for needle in needles() if needle in told]
     os.kill(victim, signal.SIGKILL)
     (cluster.folder / "go").touch()
     stdout, stderr = waiting.communicate(timeout=DEADLINE_S)
     assert waiting.returncode == 0, stderr
     assert b"again sum 12497500" in stdout
     assert cluster.attested() > before
+
+
+def test_another_application_than_the_owner_s_is_refused(cluster: Cluster) -> None:
+    (cluster.folder / "other.py").write_text("print('anything')\n")
+    done = cluster.run("submit", str(cluster.folder / "other.py"))
+    assert done.returncode == 3, done.stderr
+    assert "this is not the application that its owner stored at the broker" in done.stderr
+    assert "anything" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "spark.jars=/tmp/evil.jar",
+        "spark.driver.extraJavaOptions=-javaagent:/tmp/evil.jar",
+        "spark.eventLog.dir=file:///elsewhere",
+        "spark.network.crypto.enabled=false",
+        "spark.authenticate.secret=mine",
+    ],
+)
+def test_a_setting_that_the_owner_did_not_allow_is_refused(cluster: Cluster, setting: str) -> None:
+    done = cluster.run("submit", "app.py", "--conf", setting)
+    assert done.returncode == 4, done.stderr
+    assert setting.partition("=")[0] in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_worker_with_another_secret_is_not_let_in(cluster: Cluster) -> None:
+    """It attests well, under a workload of another owner; what it lacks is this cluster's secret."""
+    cluster.start_master()
+    cluster.broker.add_key("other/key/spark", b"another owner's secret, 32 bytes")
+    stranger = cluster.folder / "stranger"
+    stranger.mkdir()
+    (stranger / "app.py").write_text("")
+    (stranger / "spark.toml").write_text(
+        textwrap.dedent(WORKLOAD).replace('"taxi-spark"', '"stranger"').replace(SPARK, "other/key/spark")
+    )
+    cluster.broker.authorize(stranger / "spark.toml", [TRIPS, OUT, JOB, "other/key/spark"])
+    cluster.start_worker("worker-1", workload=stranger / "spark.toml")
+    log = cluster.folder / "worker-1.log"
+    wait_until(lambda: b"Failed to connect to master" in log.read_bytes())
+    assert cluster.attested() == 2

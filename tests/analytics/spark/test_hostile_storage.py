@@ -3,7 +3,11 @@
 import functools
 import shutil
 import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from strongroom.analytics.manifest import MANIFEST_NAME, seal_manifest
 from strongroom.analytics.parquet.footer import read_tail
 from strongroom.analytics.spark import tables
+from strongroom.analytics.spark.attested import Attested, AttestedKms
 from strongroom.analytics.spark.engine import SparkEngine
 from strongroom.analytics.spark.failures import explained
 from strongroom.analytics.spark.session import Rights, Session
 from strongroom.analytics.table import open_table
 from strongroom.errors import (
     ConfigurationError,
+    FormatError,
     KeyReleaseError,
     SealedDataError,
     StrongroomError,
@@ -182,6 +189,105 @@ def test_a_lost_broker_fails_the_query(opened: Session, switched: Any, folder: P
     switched.failure = UnavailableError("the broker does not answer", code="broker.unreachable")
     error = error_of(lambda: trips.agg({"id": "sum"}).collect())
     assert (type(error), "the broker does not answer" in error.message) == (UnavailableError, True)
+
+
+def test_a_broker_lost_in_mid_job_is_asked_a_bounded_number_of_times(
+    opened: Session, switched: Any, folder: Path, parts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = opened.table("trips", folder / "trips")
+    assert trips.count() == 5000
+    pauses: list[float] = []
+    asked = [0]
+
+    def lost() -> Attested:
+        asked[0] += 1
+        raise UnavailableError("the broker does not answer", code="broker.unreachable")
+
+    held = Attested({TRIPS: b"t" * 32}, None, None, None, "trips", "simulated")
+    ended = AttestedKms(lost, held, lifetime_s=0, pause=pauses.append)
+    monkeypatch.setattr(switched, "_kms", lambda _: ended)
+    opened.spark._jvm.org.apache.parquet.crypto.keytools.KeyToolkit.removeCacheEntriesForAllTokens()
+    out = folder / "out"
+    error = error_of(lambda: trips.repartition(2).write.parquet(str(out)))
+    assert (type(error), "the broker does not answer" in error.message) == (UnavailableError, True)
+    rounds = len(pauses) // 3
+    assert pauses == [0.5, 1.0, 2.0] * rounds
+    assert asked[0] == 4 * rounds
+    assert 1 <= rounds <= 4  # Spark tries a task four times at most
+    assert not list(out.rglob("*.parquet"))
+
+
+def test_schema_drift_is_refused_before_a_row_is_read(
+    opened: Session, folder: Path, rows: Any, write_table: Any, kms: Any, signer: Any
+) -> None:
+    first = write_table(folder / "trips", rows)
+    other = write_table(folder / "others", rows.drop_columns(["fare"]), name="trips")
+    shutil.copy(folder / "others" / other.parts[0].name, folder / "trips" / "drifted.parquet")
+    drifted = replace(first, parts=(*first.parts, replace(other.parts[0], name="drifted.parquet")))
+    (folder / "trips" / MANIFEST_NAME).write_bytes(seal_manifest(drifted, kms, signer))
+    with pytest.raises(FormatError) as refusal:
+        opened.table("trips", folder / "trips")
+    assert refusal.value.code == "table.schema_drift"
+
+
+FULL = """
+    import sys
+    from pathlib import Path
+    from strongroom.analytics.datakeys import DataKeys
+    from strongroom.analytics.kms import LocalKms
+    from strongroom.analytics.signing import Signer
+    from strongroom.analytics.spark.failures import explained
+    from strongroom.analytics.spark.session import Rights, Session
+    from strongroom.analytics.table import Reading
+    from strongroom.analytics.versions import VersionsInMemory
+    from strongroom.analytics.writing import Writing
+    from strongroom.errors import StrongroomError
+    kms, signer, versions = LocalKms.holding({"taxi/key/trips": b"t" * 32}), Signer.generate(), VersionsInMemory()
+    rights = Rights(Reading(DataKeys(kms), frozenset({signer.public}), versions), Writing(kms, signer, versions))
+    folder = Path(sys.argv[1])
+    with Session(rights, master="local[1]", settings={"spark.driver.host": "127.0.0.1"}) as session:
+        session.spark.sparkContext.setLogLevel("OFF")
+        small = session.write(session.spark.range(10), "t", folder, key="taxi/key/trips")
+        try:
+            rows = session.spark.range(2_000_000).selectExpr("id", "uuid() as word")
+            session.write(rows, "t", folder, key="taxi/key/trips", replace=True)
+        except Exception as error:
+            print(error.code if isinstance(error, StrongroomError) else explained(error, {}).code)
+        files = sorted(path.name for path in folder.glob("*.parquet"))
+        print(session.table("t", folder).count(), files == [part.name for part in small.parts])
+"""
+
+
+def test_a_full_disk_leaves_the_old_table(java: None, tmp_path: Path) -> None:
+    program = tmp_path / "full.py"
+    program.write_text(textwrap.dedent(FULL))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    mount = 'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1/t"'
+    if subprocess.run(
+        [*alone, "sh", "-c", mount, "sh", disk, "true", "x"], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("no small file system can be mounted here")
+    command = [*alone, "sh", "-c", mount, "sh", str(disk), sys.executable, str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["disk.full", "10 True"]
+
+
+def test_what_spark_puts_on_a_disk_meanwhile_is_encrypted(opened: Session, spark: Any, folder: Path) -> None:
+    from pyspark import StorageLevel
+
+    canary = "canary-9c2e"
+    rows = spark.range(20_000).selectExpr("id", f"'{canary}' as word", "uuid() as other")
+    shuffled = rows.repartition(4).persist(StorageLevel.DISK_ONLY)
+    assert shuffled.count() == 20_000
+    place = Path(spark.conf.get("spark.local.dir"))
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert any(path.name.startswith("shuffle_") for path in files)
+    assert any(path.name.startswith("rdd_") for path in files)
+    assert not [path for path in files if canary.encode() in path.read_bytes()]
+    shuffled.unpersist()
 
 
 def test_an_address_in_a_files_metadata_is_not_followed(

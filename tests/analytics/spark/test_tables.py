@@ -97,13 +97,48 @@ def test_spark_reads_files_of_pyarrow_under_our_manifest(
     )
     properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), configuration)
     pq.write_table(rows, folder / "a.parquet", encryption_properties=properties)
-    raw = (folder / "a.parquet").read_bytes()
-    tail = read_tail(lambda offset, size: raw[offset : offset + size], len(raw))
-    part = Part("a.parquet", len(raw), rows.num_rows, tail.digest, hashlib.sha256(tail.key_metadata).digest())
-    columns = tuple(Column(item.name, str(item.type), TRIPS) for item in rows.schema)
-    manifest = Manifest(table="foreign", version=1, previous=b"", key=TRIPS, columns=columns, parts=(part,))
+    manifest = foreign_manifest(
+        folder / "a.parquet", rows.num_rows, {item.name: str(item.type) for item in rows.schema}
+    )
     (folder / MANIFEST_NAME).write_bytes(seal_manifest(manifest, kms, signer))
     assert opened.table("foreign", folder).agg({"id": "sum"}).collect()[0][0] == 5000 * 4999 // 2
+
+
+STOCK = {"parquet.crypto.factory.class": "org.apache.parquet.crypto.keytools.PropertiesDrivenCryptoFactory"}
+
+
+@pytest.mark.parametrize("column_keys", [{}, {"fare": FARES}])
+def test_parquet_java_s_own_factory_reads_what_we_write(
+    opened: Session, rows: Any, folder: Path, write_table: Any, column_keys: dict[str, str]
+) -> None:
+    write_table(folder / "trips", rows, column_keys=column_keys, files=2)
+    read = opened.spark.read.options(**STOCK).parquet(str(folder / "trips"))
+    assert read.agg({"id": "sum", "fare": "count"}).collect()[0].asDict() == {
+        "sum(id)": 5000 * 4999 // 2,
+        "count(fare)": 5000,
+    }
+
+
+def test_we_read_what_parquet_java_s_own_factory_writes(
+    opened: Session, rights: Rights, folder: Path, kms: LocalKms, signer: Any
+) -> None:
+    numbers = opened.spark.range(1000).selectExpr("id", "id * 2 as twice").coalesce(1)
+    numbers.write.options(**STOCK, **{"parquet.encryption.uniform.key": TRIPS}).parquet(str(folder))
+    (path,) = folder.glob("*.parquet")
+    manifest = foreign_manifest(path, 1000, {"id": "int64", "twice": "int64"})
+    (folder / MANIFEST_NAME).write_bytes(seal_manifest(manifest, kms, signer))
+    table = open_table(folder, "foreign", rights.reading)
+    assert content(table)["twice"].to_pylist() == [2 * number for number in range(1000)]
+    assert opened.table("foreign", folder).agg({"twice": "sum"}).collect()[0][0] == 999_000
+
+
+def foreign_manifest(path: Path, rows: int, types: dict[str, str]) -> Manifest:
+    """A manifest of ours over one file that another program wrote."""
+    raw = path.read_bytes()
+    tail = read_tail(lambda offset, size: raw[offset : offset + size], len(raw))
+    part = Part(path.name, len(raw), rows, tail.digest, hashlib.sha256(tail.key_metadata).digest())
+    columns = tuple(Column(name, kind, TRIPS) for name, kind in types.items())
+    return Manifest(table="foreign", version=1, previous=b"", key=TRIPS, columns=columns, parts=(part,))
 
 
 def test_every_type_comes_back(opened: Session, rights: Rights, folder: Path, write_table: Any) -> None:

@@ -1,10 +1,12 @@
 """The driver of a Spark application: key server, JVM, and the cluster's messages about executors that were refused."""
 
 import atexit
+import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from strongroom.analytics.kms import Kms
 from strongroom.analytics.spark.executors import ExecutorWatch
@@ -17,9 +19,12 @@ from strongroom.analytics.spark.jvm import (
     write_logging,
 )
 from strongroom.analytics.spark.key_server import KeyServer
+from strongroom.analytics.spark.pod_status import pod_exit_status
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.settings import combined
 from strongroom.analytics.spark.traffic import traffic
+
+_PYTHON: Final = "PYSPARK_PYTHON"
 
 
 def _to_stderr(line: str) -> None:
@@ -58,6 +63,7 @@ class Driver:
         self._folder.guard()
         self._keys: KeyServer | None = None
         self._running = False
+        self._python: str | None = None
         try:
             self._start(kms, master, combined(own=own or {}, given=given or {}), secret)
         except BaseException:
@@ -67,15 +73,21 @@ class Driver:
 
     def _start(self, kms: Kms, master: str, settings: Mapping[str, str], secret: str | None) -> None:
         more, token_file = traffic(master, secret, self._folder)
-        self._keys = KeyServer(kms, self._folder.path).start()
+        self._keys = KeyServer(kms, self._folder.path)
         log = write_logging(self._folder)
         variables = environment(self._folder, self._keys.path, token_file)
         if master.startswith("local"):
             variables["SPARK_LOCAL_IP"] = "127.0.0.1"  # nobody else has anything to say to it
         start_jvm(self._folder, {**settings, **more, "spark.master": master}, variables)
         self._running = True
+        # PySpark asks this process's environment which Python runs functions, and takes any that it finds otherwise.
+        self._python = os.environ.get(_PYTHON)
+        os.environ[_PYTHON] = sys.executable
+        self._keys.start()  # only now: under Gramine a process with threads had better not fork
         if not master.startswith("local"):
-            self.executors = ExecutorWatch(log, self._tell, no_executors, stop_context).start()
+            namespace = settings.get("spark.kubernetes.namespace", "default")
+            status = partial(pod_exit_status, master, namespace)
+            self.executors = ExecutorWatch(log, self._tell, no_executors, stop_context, status).start()
 
     @property
     def refused(self) -> list[str]:
@@ -93,6 +105,9 @@ class Driver:
         if self._running:
             stop_jvm()
             self._running = False
+            os.environ.pop(_PYTHON)
+            if self._python is not None:
+                os.environ[_PYTHON] = self._python
         if self._keys is not None:
             self._keys.close()
             self._keys = None

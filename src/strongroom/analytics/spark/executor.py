@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 from strongroom.analytics.spark.attested import AttestedKms, attest
 from strongroom.analytics.spark.command import KUBERNETES_BACKEND, ExecutorCommand, parse_command
+from strongroom.analytics.spark.gateway import GUARDED
 from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
 from strongroom.analytics.spark.job import parse_job
 from strongroom.analytics.spark.jvm import CONF_FOLDER, environment, write_logging
@@ -22,7 +23,7 @@ from strongroom.analytics.spark.pod import CALL_VARIABLE, LOCAL_DIRS, executor_c
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.refusals import status_of
 from strongroom.analytics.spark.settings import PINNED, accepted
-from strongroom.analytics.spark.traffic import SECRET_FILE_SETTING, credentials
+from strongroom.analytics.spark.traffic import SECRET_FILE_SETTING, as_read_from_file, credentials
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.outcome import print_error
 
@@ -104,11 +105,12 @@ def start(arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     folder = PrivateFolder()
     try:
         server = KeyServer(AttestedKms(attest, released), folder.path)
-        token_file = None
+        secret = released.traffic
         if command.program == KUBERNETES_BACKEND:
-            settings[SECRET_FILE_SETTING] = str(folder.write("secret", released.traffic.encode("ascii")))
-        else:
-            token_file = folder.write("credentials", credentials(released.traffic))
+            settings[SECRET_FILE_SETTING] = str(folder.write("secret", secret.encode("ascii")))
+            secret = as_read_from_file(secret)
+        # An executor asks for the driver's settings before it knows its master, and looks into no other file then.
+        token_file = folder.write("credentials", credentials(secret))
         write_logging(folder)
         become(
             _java_command(command, settings, folder),
@@ -127,6 +129,7 @@ def _java_command(command: ExecutorCommand, settings: dict[str, str], folder: Pr
         find_java() or "java",
         "-cp",
         os.pathsep.join(map(str, classpath)),
+        *GUARDED,
         *command.options,
         *(f"-D{name}={value}" for name, value in sorted(settings.items())),
         command.program,

@@ -1,4 +1,4 @@
-"""Says which executors of a standalone cluster were refused, and why, while the job waits for them."""
+"""Says which executors of a cluster were refused, and why, while the job waits for them."""
 
 import re
 import threading
@@ -14,6 +14,7 @@ INTERVAL_S: Final = 0.5
 MAX_REFUSED: Final = 4
 _ADDED: Final = re.compile(r"Executor added: (\S{1,200}) on (\S{1,200}) \((\S{1,200})\)")
 _ENDED: Final = re.compile(r"Executor updated: (\S{1,200}) is now \w+ \(.*exited with code (\d{1,3})\)?")
+_FAILED_POD: Final = re.compile(r"Snapshot reported failed executor with id (\d{1,9}), pod name (\S{1,253})")
 
 
 class ExecutorWatch:
@@ -24,13 +25,20 @@ class ExecutorWatch:
         tell: Gets one line for each refused executor.
         alone: Whether no executor takes part.
         give_up: Ends the job; called once when several executors were refused and none takes part.
+        pod_status: Exit status of a pod on Kubernetes, by its name.
     """
 
     def __init__(
-        self, log: Path, tell: Callable[[str], None], alone: Callable[[], bool], give_up: Callable[[], None]
+        self,
+        log: Path,
+        tell: Callable[[str], None],
+        alone: Callable[[], bool],
+        give_up: Callable[[], None],
+        pod_status: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self.refused: list[str] = []
         self._log, self._tell, self._alone, self._give_up = log, tell, alone, give_up
+        self._pod_status = pod_status
         self._gave_up = False
         self._places: dict[str, str] = {}
         self._read = 0
@@ -64,9 +72,15 @@ class ExecutorWatch:
     def _take(self, line: str) -> None:
         if found := _ADDED.search(line):
             self._places[found[1]] = f"{found[2]} ({found[3]})"
-        elif (found := _ENDED.search(line)) and (reason := explain(int(found[2]))):
-            place = self._places.get(found[1], "an unknown worker")
-            self.refused.append(one_line(f"executor {found[1]} on {place} did not take part: {reason}"))
+        elif found := _ENDED.search(line):
+            self._ended_with(found[1], self._places.get(found[1], "an unknown worker"), int(found[2]))
+        elif (found := _FAILED_POD.search(line)) and found[2] not in self._places:
+            self._places[found[2]] = f"pod {found[2]}"
+            self._ended_with(found[1], self._places[found[2]], self._pod_status(found[2]) or 0)
+
+    def _ended_with(self, executor: str, place: str, status: int) -> None:
+        if reason := explain(status):
+            self.refused.append(one_line(f"executor {executor} on {place} did not take part: {reason}"))
             self._tell(self.refused[-1])
 
     def start(self) -> Self:

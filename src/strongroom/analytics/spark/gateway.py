@@ -35,6 +35,8 @@ OPTIONS: Final = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 """What a JVM of Spark needs on Java 17 and newer."""
+GUARDED: Final = ("-XX:+SuppressFatalErrorMessage", "-XX:+DisableAttachMechanism", "-XX:-UsePerfData")
+"""A JVM that crashes writes no memory to a disk, and one that runs lets nobody look into it."""
 
 
 def gateway_command(java: Path, classpath: Sequence[Path], settings: Mapping[str, str], properties: Path) -> list[str]:
@@ -52,6 +54,7 @@ def gateway_command(java: Path, classpath: Sequence[Path], settings: Mapping[str
         ":".join(map(str, classpath)),
         f"-Xmx{settings.get('spark.driver.memory', '1g')}",
         *OPTIONS,
+        *GUARDED,
         *shlex.split(settings.get("spark.driver.extraJavaOptions", "")),
         SUBMIT,
         "--properties-file",

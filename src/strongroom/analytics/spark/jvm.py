@@ -38,6 +38,12 @@ appender.cluster.name = cluster
 appender.cluster.fileName = {log}
 appender.cluster.layout.type = PatternLayout
 appender.cluster.layout.pattern = %m%n
+logger.pods.name = org.apache.spark.scheduler.cluster.k8s.ExecutorPodsLifecycleManager
+logger.pods.level = debug
+logger.pods.additivity = false
+logger.pods.appenderRef.cluster.ref = cluster
+logger.pods.appenderRef.stderr.ref = stderr
+logger.pods.appenderRef.stderr.level = warn
 logger.client.name = org.apache.spark.deploy.client.StandaloneAppClient$ClientEndpoint
 logger.client.level = info
 logger.client.additivity = false
@@ -74,6 +80,7 @@ def environment(folder: PrivateFolder, socket: Path, token_file: Path | None = N
         "SPARK_CONF_DIR": str(folder.path / CONF_FOLDER),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "PYTHONSAFEPATH": "1",  # Python's workers start in any folder: none of its files is a library
         SOCKET_VARIABLE: str(socket),
         **({TOKEN_FILE_VARIABLE: str(token_file)} if token_file else {}),
     }

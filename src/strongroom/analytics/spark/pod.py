@@ -39,6 +39,8 @@ _ARGUMENTS: Final = {
 }
 # Where the secret of Spark's traffic is read. Each process says that itself, about a file that it wrote.
 _SECRET_FILES: Final = frozenset(f"spark.authenticate.secret{role}.file" for role in ("", ".driver", ".executor"))
+# This process is the driver that was submitted.
+_HERE: Final = {"spark.submit.deployMode": "client"}
 # Only `spark-submit` reads these, outside; or the driver replaces them.
 _FOR_SUBMIT: Final = frozenset({"spark.master", "spark.kubernetes.driver.podTemplateFile"})
 
@@ -170,7 +172,7 @@ def cluster_settings(given: Mapping[str, str], asked: DriverCall) -> dict[str, s
     """
     kept = {name: value for name, value in given.items() if name not in _SECRET_FILES | _FOR_SUBMIT}
     places = {"spark.driver.bindAddress": asked.bind_address, "spark.local.dir": asked.local_dirs}
-    return kept | {name: value for name, value in places.items() if value}
+    return kept | {name: value for name, value in places.items() if value} | _HERE
 
 
 def _variable(call: Call, name: str) -> str:

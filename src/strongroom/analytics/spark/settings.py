@@ -108,7 +108,7 @@ KUBERNETES: Final[tuple[tuple[str, str], ...]] = (
     (r"spark\.(kubernetes\.|driver\.|executor\.)memoryOverheadFactor", r"\d(\.\d{1,9})?"),
     (r"spark\.kubernetes\.(driver\.|executor\.)?(node\.selector|label|annotation)\." + _LABEL, r"[^\x00-\x1f]{0,500}"),
     (r"spark\.kubernetes\.(submitInDriver|executor\.(deleteOnTermination|disableConfigMap|useDriverPodIP))", _FLAG),
-    (r"spark\.kubernetes\.driver\.annotateExitException", _FLAG),
+    (r"spark\.kubernetes\.(driver\.annotateExitException|submission\.waitAppCompletion)", _FLAG),
     (r"spark\.kubernetes\.allocation\.batch\.(size|delay)", _TIME),
     (r"spark\.kubernetes\.resource\.type", "python"),
     (r"spark\.local\.dir", r"/var/(spark|data/spark-[0-9a-f-]{36})"),

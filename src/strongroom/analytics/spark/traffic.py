@@ -1,13 +1,15 @@
 """Spark's own traffic: how a driver and its executors get the secret by which they recognise each other.
 
-On Kubernetes Spark reads the secret from a file (``spark.authenticate.secret.file``). For a standalone cluster it
-refuses that and insists on a setting, which would show the secret to the cluster. There it is read from a file of
-Hadoop credentials, which Spark asks first; the setting it insists on gets a random text that opens nothing.
+On Kubernetes a driver reads the secret from a file (``spark.authenticate.secret.file``); an executor does so only when
+it has the driver's settings, which it needs the secret for. For a standalone cluster Spark refuses that file and wants
+a setting, which would show the secret to the cluster. Where the file does not do, the secret is read from a file of
+Hadoop credentials, which Spark asks first; the setting that it wants gets a random text that opens nothing.
 
-Source: Apache Spark 4, org.apache.spark.SecurityManager (getSecretKey, initializeAuth; secret "sparkCookie"); Apache
-Hadoop, org.apache.hadoop.security.Credentials (writeTokenStorageToStream, version 0).
+Source: Apache Spark 4, org.apache.spark.SecurityManager (getSecretKey, secretKeyFromFile, initializeAuth; secret
+"sparkCookie"); Apache Hadoop, org.apache.hadoop.security.Credentials (writeTokenStorageToStream, version 0).
 """
 
+import base64
 import re
 import secrets
 from pathlib import Path
@@ -39,6 +41,11 @@ def credentials(secret: str) -> bytes:
         raise FormatError("the secret of Spark's traffic is too long", code="spark.secret")
     tokens, keys = b"\0", b"\1"
     return _MAGIC + tokens + keys + bytes([len(SECRET_NAME)]) + SECRET_NAME + bytes([len(value)]) + value
+
+
+def as_read_from_file(secret: str) -> str:
+    """What Spark makes of a secret that it reads from ``spark.authenticate.secret.file``: base64 of the file."""
+    return base64.b64encode(secret.encode("ascii")).decode()
 
 
 def traffic(master: str, secret: str | None, folder: PrivateFolder) -> tuple[dict[str, str], Path | None]:

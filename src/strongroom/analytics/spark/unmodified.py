@@ -51,12 +51,13 @@ def declared(session: Session, outputs: list[Output]) -> Iterator[None]:
 
     inputs = {_normal(str(table.folder)): table for table in session.tables.values()}
     targets = {_normal(str(output.folder)): output for output in outputs}
+    inside = threading.local()  # writing a table ends in one of these very methods
     with (
         _replaced(DataFrameReader, "parquet", lambda original: _reading(original, inputs)),
         _replaced(DataFrameReader, "load", lambda original: _reading(original, inputs)),
         _replaced(DataFrameWriter, "mode", _remembering),
-        _replaced(DataFrameWriter, "parquet", lambda original: _writing(original, session, targets)),
-        _replaced(DataFrameWriter, "save", lambda original: _writing(original, session, targets)),
+        _replaced(DataFrameWriter, "parquet", lambda original: _writing(original, session, targets, inside)),
+        _replaced(DataFrameWriter, "save", lambda original: _writing(original, session, targets, inside)),
         _replaced(SparkSession.Builder, "getOrCreate", lambda original: _adopting(original, session)),
     ):
         yield
@@ -96,9 +97,7 @@ def _remembering(original: Method) -> Method:
     return mode
 
 
-def _writing(original: Method, session: Session, targets: Mapping[str, Output]) -> Method:
-    inside = threading.local()  # writing a table ends in this very method
-
+def _writing(original: Method, session: Session, targets: Mapping[str, Output], inside: threading.local) -> Method:
     def write(self: Any, path: Any = None, *more: Any, **options: Any) -> Any:
         output = targets.get(_normal(path)) if isinstance(path, str) else None
         if output is None or getattr(inside, "table", False):
