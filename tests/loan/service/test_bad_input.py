@@ -298,6 +298,15 @@ def test_refuses_a_size_that_is_no_number_of_rows(trained: Any, book_csv: bytes,
         refused(trained.train(size=size), 422, "loan.size")
 
 
+@pytest.mark.parametrize(
+    "threshold",
+    ["-0.1", "1.01", "1.5", "nan", "inf", "half", "1e999", "0x1", "0,5", "\u0660.\u0665", "." + "1" * 30, "2"],
+)
+def test_refuses_a_threshold_that_is_no_probability(trained: Any, sample_csv: bytes, threshold: str) -> None:
+    with nothing_changes(trained):
+        refused(trained.predict(sample_csv, threshold=threshold), 422, "loan.threshold")
+
+
 @pytest.mark.parametrize("flag", ["maybe", "2", "None", "TrueFalse"])
 def test_refuses_a_flag_that_is_neither_yes_nor_no(trained: Any, flag: str) -> None:
     refused(trained.train(continue_training=flag), 422, "form.field")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from strongroom.loan.catalog import read_catalog
+from strongroom.loan.catalog import load_model, read_catalog
 from strongroom.loan.evaluation import REPORT_ROWS
+from strongroom.loan.explanation import explain
+from strongroom.loan.table import read_csv
 
 
 def test_ping_answers_as_the_reference(client: Any) -> None:
@@ -70,6 +73,31 @@ def test_predictions_are_the_models(trained: Any, book_csv: bytes) -> None:
     output = trained.predict(book_csv).json()["Prediction Output"]["Probability"]
     expected = predict_book(load_model(trained.storage, "XGBoost"), read_csv(io.BytesIO(book_csv)))
     assert np.abs(np.array(list(output.values())) - expected).max() < 1e-5
+
+
+def test_reasons_and_threshold_are_given_when_asked_for(trained: Any, sample_csv: bytes) -> None:
+    plain = trained.predict(sample_csv).json()["Prediction Output"]
+    answer = trained.predict(sample_csv, reasons="True", threshold="0.01")
+    output = answer.json()["Prediction Output"]
+    assert "Reasons" not in plain
+    assert output["Probability"] == plain["Probability"]
+    assert output["Prediction"] == {row: str(p > 0.01) for row, p in plain["Probability"].items()}
+    assert list(output["Reasons"]) == [str(row) for row in range(10)]
+    bundle = load_model(trained.storage, "XGBoost")
+    expected = list(explain(bundle, read_csv(io.BytesIO(sample_csv), labelled=False)))
+    for row, reasons in enumerate(expected):
+        found = output["Reasons"][str(row)]
+        assert [(r["column"], r["statement"]) for r in found] == [(r.column, r.statement) for r in reasons]
+        assert [r["contribution"] for r in found] == pytest.approx([r.contribution for r in reasons], abs=1e-6)
+    lines = trained.storage.files[answer.headers["strongroom-result"]].decode().splitlines()
+    assert lines[0] == ",Probability,Prediction,Reason1,Reason2,Reason3,Reason4"
+    assert len(lines) == 11
+    assert trained.predict(sample_csv, threshold="", reasons="false").json()["Prediction Output"] == plain
+
+
+def test_reasons_for_very_many_rows_are_refused(trained: Any, book_csv: bytes) -> None:
+    refused = trained.predict(book_csv, reasons="yes")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "reasons")
 
 
 def test_continuing_adds_trees_and_keeps_the_earlier_version(trained: Any, book_csv: bytes) -> None:

@@ -1,5 +1,7 @@
 """The reference's answers, exactly in their structure; Arrow puts predictions together, column by column."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +10,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from strongroom.loan.evaluation import Report
+from strongroom.loan.explanation import Reason
 from strongroom.loan.prediction import Predictions
 
 MAX_KEPT: Final = 1_000_000
@@ -58,12 +61,13 @@ def _members(count: int) -> _Members:
     return _Members(keys, *(compute.binary_join_element_wise(keys, label, "") for label in ('"True"', '"False"')))
 
 
-def predicted(predictions: Predictions, keys: RowKeys) -> bytes:
-    """The answer of `/predict`: probability and "True" or "False" by row number.
+def predicted(predictions: Predictions, keys: RowKeys, reasons: Sequence[tuple[Reason, ...]] | None = None) -> bytes:
+    """The answer of `/predict`: probability and "True" or "False" by row number, and reasons where asked for.
 
     Args:
         predictions: At least one row.
         keys: Shared between calls.
+        reasons: Of the same rows.
 
     Returns:
         JSON text; numbers in the fewest digits that give back the float32.
@@ -72,7 +76,17 @@ def predicted(predictions: Predictions, keys: RowKeys) -> bytes:
     numbers = pa.array(predictions.probabilities).cast(pa.string())
     probabilities = _joined(compute.binary_join_element_wise(members.keys, numbers, ""))
     labels = _joined(compute.if_else(pa.array(predictions.labels), members.defaults, members.others))
-    return b"".join((_HEAD, probabilities, _MIDDLE, labels, _END))
+    end = _END if reasons is None else b'},"Reasons":' + _reasons(reasons) + b"}}"
+    return b"".join((_HEAD, probabilities, _MIDDLE, labels, end))
+
+
+def _reasons(reasons: Sequence[tuple[Reason, ...]]) -> bytes:
+    """By row number, what raises the risk most first; a contribution is in log odds."""
+    rows = {
+        row: [{"column": r.column, "statement": r.statement, "contribution": round(r.contribution, 6)} for r in found]
+        for row, found in enumerate(reasons)
+    }
+    return json.dumps(rows, separators=(",", ":")).encode()
 
 
 def _joined(texts: Any) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.loan.catalog import NAME_PATTERN
+from strongroom.loan.prediction import DEFAULT_THRESHOLD
 from strongroom.loan.service.problems import InvalidField, Problem
 from strongroom.loan.service.settings import Root, ServiceSettings
 from strongroom.loan.service.spool import Upload
@@ -14,6 +15,7 @@ DEFAULT_SIZE: Final = 4_000_000
 NAME_SAYS: Final = "1 to 64 letters, digits, _ and -, beginning with a letter or digit"
 MODELS: Final = "models"
 FILENAME: Final = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+NUMBER: Final = re.compile(r"([0-9]{1,2}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE]-?[0-9]{1,3})?", re.ASCII)
 DIGITS: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 YES: Final = frozenset({"true", "1", "yes", "on", "t", "y"})
 NO: Final = frozenset({"false", "0", "no", "off", "f", "n"})
@@ -83,11 +85,21 @@ class TrainCall:
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
-    """`POST /predict`. `data_directory` is checked and not used: the model brings its own preprocessor."""
+    """`POST /predict`. `data_directory` is checked and not used: the model brings its own preprocessor.
+
+    Args:
+        model: Which one.
+        sample_directory: Where the predictions are kept.
+        upload: The applicants.
+        threshold: A probability above it is called a default.
+        reasons: Whether to say what raises each applicant's risk.
+    """
 
     model: Model
     sample_directory: str
     upload: Upload
+    threshold: float
+    reasons: bool
 
 
 class Fields:
@@ -172,6 +184,17 @@ class Fields:
             return text in YES
         raise InvalidField(field, "true or false")
 
+    def threshold(self) -> float:
+        """`threshold`; 0.5 when it is absent or empty.
+
+        Raises:
+            InvalidField: 422, it is no probability.
+        """
+        text = self._form.texts.get("threshold", "").strip() or str(DEFAULT_THRESHOLD)
+        if not NUMBER.fullmatch(text) or float(text) > 1:
+            raise InvalidField("threshold", "a number from 0 to 1", code="loan.threshold")
+        return float(text)
+
     def filename(self) -> str:
         """The name of the uploaded file; it is repeated in the answer and used for nothing else.
 
@@ -232,9 +255,10 @@ def predict_call(form: Form, settings: ServiceSettings) -> PredictCall:
     """
     fields = Fields(form, settings)
     names = ("az_file_path", "data_directory", "model_directory", "model_name", "sample_directory")
-    fields.check(names, file=True)
+    fields.check(names, ("threshold", "reasons"), file=True)
     if form.upload is None:
         raise InvalidField("file", "a file")
     fields.filename()
     fields.name("data_directory")
-    return PredictCall(fields.model(), fields.name("sample_directory"), form.upload)
+    directory = fields.name("sample_directory")
+    return PredictCall(fields.model(), directory, form.upload, fields.threshold(), fields.flag("reasons"))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from strongroom.loan.catalog import NAME_PATTERN
 from strongroom.loan.evaluation import REPORT_ROWS
+from strongroom.loan.prediction import DEFAULT_THRESHOLD
 from strongroom.loan.service.fields import DEFAULT_SIZE, NO, YES
 from strongroom.loan.service.problems import MEDIA_TYPE, TITLES
 from strongroom.loan.service.settings import ServiceSettings
@@ -43,11 +44,20 @@ class Trained(BaseModel):
     )
 
 
+class ReasonCode(BaseModel):
+    """One input that raises an applicant's risk."""
+
+    column: str = Field(examples=["loan_grade"])
+    statement: str = Field(examples=["Credit grade"], description="For an adverse-action notice")
+    contribution: float = Field(examples=[1.26], description="Log odds, an exact SHAP value")
+
+
 class PredictionOutput(BaseModel):
     """By row number, counted from 0."""
 
     Probability: dict[str, float] = Field(examples=[{"0": 0.98}])
     Prediction: dict[str, str] = Field(examples=[{"0": "True"}])
+    Reasons: dict[str, list[ReasonCode]] = Field(default={}, description="At most four a row; only if asked for")
 
 
 class Predicted(BaseModel):
@@ -126,6 +136,18 @@ _FIELDS: Final[Mapping[str, dict[str, Any]]] = {
         "type": "string",
         "enum": ["", "True", "False", *sorted(YES | NO)],
         "description": "Add trees to the served version instead of training a new one",
+    },
+    "threshold": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": DEFAULT_THRESHOLD,
+        "description": "A probability above it is called a default",
+    },
+    "reasons": {
+        "type": "string",
+        "enum": ["", "True", "False", *sorted(YES | NO)],
+        "description": "Say which four inputs raise each applicant's risk most; for at most 1,000 rows",
     },
 }
 

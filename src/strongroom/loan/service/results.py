@@ -6,18 +6,22 @@ it follows at once, always whole, and always one caller's.
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import structlog
 
+from strongroom.loan.explanation import Reason, write_reasons
 from strongroom.loan.prediction import Predictions, write_predictions
 from strongroom.loan.service.problems import to_problem
 from strongroom.loan.service.settings import Root
 
 NEWEST: Final = "sample_predictions.csv"
+
+Reasons = Sequence[tuple[Reason, ...]]
+"""Of each row, the inputs that raise its risk most."""
 
 log: Any = structlog.get_logger("strongroom.loan.service")
 
@@ -35,13 +39,14 @@ class ResultFiles:
         self._newest: dict[tuple[int, str], Callable[[], None]] = {}
         self._behind = ThreadPoolExecutor(1, "loan-newest")
 
-    def write(self, root: Root, directory: str, predictions: Predictions) -> str:
+    def write(self, root: Root, directory: str, predictions: Predictions, reasons: Reasons | None = None) -> str:
         """Write one call's predictions.
 
         Args:
             root: Storage root.
             directory: `sample_directory`.
             predictions: What to write.
+            reasons: Of the same rows, to be written beside them.
 
         Returns:
             Path of the file below the root.
@@ -52,20 +57,20 @@ class ResultFiles:
         """
         newest = f"{directory}/{NEWEST}"
         if self._keep == "latest":
-            _write(root, newest, predictions)
+            _write(root, newest, predictions, reasons)
             return newest
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         own = f"{directory}/predictions-{moment}-{secrets.token_hex(8)}.csv"
-        _write(root, own, predictions)
-        self._follow(root, newest, predictions)
+        _write(root, own, predictions, reasons)
+        self._follow(root, newest, predictions, reasons)
         return own
 
-    def _follow(self, root: Root, path: str, predictions: Predictions) -> None:
+    def _follow(self, root: Root, path: str, predictions: Predictions, reasons: Reasons | None) -> None:
         """Write the shared file soon; of several waiting contents only the newest is written."""
         key = (id(root), path)
         with self._lock:
             waiting = key in self._newest
-            self._newest[key] = lambda: _write(root, path, predictions)
+            self._newest[key] = lambda: _write(root, path, predictions, reasons)
         if not waiting:
             self._behind.submit(self._write_newest, key)
 
@@ -82,7 +87,10 @@ class ResultFiles:
         self._behind.shutdown(wait=True)
 
 
-def _write(root: Root, path: str, predictions: Predictions) -> None:
+def _write(root: Root, path: str, predictions: Predictions, reasons: Reasons | None) -> None:
     create = root.create_quickly or root.storage.create
     with create(root.path(path)) as sink:
-        write_predictions(predictions, sink)
+        if reasons is None:
+            write_predictions(predictions, sink)
+        else:
+            write_reasons(predictions, iter(reasons), sink)

@@ -119,6 +119,7 @@ def work_routes(service: LoanService) -> APIRouter:
         openapi_extra=openapi.form(
             settings,
             ("file", "az_file_path", "data_directory", "model_directory", "model_name", "sample_directory"),
+            ("threshold", "reasons"),
         ),
         summary="Score applicants with the served version of a model",
     )

@@ -1,9 +1,12 @@
 """What each call does, on a worker's thread, with the loan application's own jobs."""
 
-from typing import Any
+from typing import Any, Final
 
 from strongroom.loan import jobs as loan
+from strongroom.loan.book import LoanBook
+from strongroom.loan.bundle import Bundle
 from strongroom.loan.continuing import continue_training, write_continued
+from strongroom.loan.explanation import Reason, explain
 from strongroom.loan.prediction import Predictions
 from strongroom.loan.presets import TrainSettings
 from strongroom.loan.service.answers import RowKeys, predicted, processed, trained
@@ -18,8 +21,11 @@ from strongroom.loan.service.places import (
     find_batch,
     point_to_batch,
 )
+from strongroom.loan.service.problems import InvalidField
 from strongroom.loan.service.results import ResultFiles
 from strongroom.loan.table import read_csv
+
+MAX_REASON_ROWS: Final = 1_000  # about 2 ms each
 
 
 def process(call: ProcessCall, job: Job) -> dict[str, Any]:
@@ -98,10 +104,18 @@ class Predictor:
 
         Raises:
             StrongroomError: Model or rows are wrong or missing, or the storage refuses.
+            InvalidField: Reasons for too many rows.
         """
         loaded = self._models.get(call.model)
         book = read_csv(call.upload.file, labelled=False)
-        predictions = Predictions(loaded.scorer.score(book))
-        path = self._files.write(call.model.root, call.sample_directory, predictions)
+        predictions = Predictions(loaded.scorer.score(book), call.threshold)
+        reasons = _reasons(loaded.scorer.bundle, book) if call.reasons else None
+        path = self._files.write(call.model.root, call.sample_directory, predictions, reasons)
         headers = {"Strongroom-Model-Version": str(loaded.version.number), "Strongroom-Result": path}
-        return predicted(predictions, self._keys), headers, len(book)
+        return predicted(predictions, self._keys, reasons), headers, len(book)
+
+
+def _reasons(bundle: Bundle, book: LoanBook) -> list[tuple[Reason, ...]]:
+    if len(book) > MAX_REASON_ROWS:
+        raise InvalidField("reasons", f"false, or a file with at most {MAX_REASON_ROWS} rows")
+    return list(explain(bundle, book))
