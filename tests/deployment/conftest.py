@@ -1,11 +1,14 @@
 """A site with everything in it."""
 
+import dataclasses
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.site import Site, load_site
 from strongroom.deployment.kubernetes.template import write_site
 
@@ -41,6 +44,19 @@ def site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(site_file: Path) -> Site:
     return load_site(site_file)
+
+
+@pytest.fixture(scope="session")
+def confidential_site(site: Site) -> Site:
+    """The same on trust domains whose pods see configfs-tsm."""
+    nodes = dataclasses.replace(site.nodes, size=SIZES["Standard_DC4es_v6"], configfs_tsm=True)
+    return dataclasses.replace(site, nodes=nodes)
+
+
+@pytest.fixture(scope="session")
+def site_for(site: Site, confidential_site: Site) -> Callable[[str], Site]:
+    """The site whose nodes an overlay is for."""
+    return lambda overlay: confidential_site if overlay == "aks-cvm" else site
 
 
 @pytest.fixture

@@ -294,6 +294,7 @@ def test_commands(tmp_path: Any) -> None:
     assert json.loads(plan.stdout)[0]["command"] == ["az", "login"]
     lasting = CliRunner().invoke(app, ["plan", *OPTIONS, "--node-size", "Standard_DC4as_v6"])
     assert "retires" not in lasting.stderr
+    assert "no workload there can attest" in lasting.stderr
 
 
 def test_roles_are_guids() -> None:

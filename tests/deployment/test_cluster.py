@@ -1,5 +1,6 @@
 """precheck, apply, status and delete against a kubectl that records what it is asked."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from strongroom.cli.deploy import app
 from strongroom.deployment.kubernetes.kubectl import Kubectl, apply, delete, status
+from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.precheck import precheck
 from strongroom.deployment.kubernetes.render import render
 from strongroom.deployment.kubernetes.site import Site
@@ -148,6 +150,23 @@ def test_what_is_missing_is_said(cluster: Cluster, site: Site, answers: Any, nam
     assert name in failed(cluster, site, "gateway-tls", "postgresql")
 
 
+LABEL = "feature.node.kubernetes.io/cpu-security.tdx.protected"
+
+
+def test_confidential_nodes_must_be_trust_domains(cluster: Cluster, confidential_site: Site) -> None:
+    def evidence(site: Site, labels: dict[str, str]) -> Any:
+        cluster.answer(*good({"metadata": {"labels": labels}}))
+        (check,) = [check for check in precheck(cluster.kubectl, site, "aks-cvm", ()) if check.name == "evidence"]
+        return check
+
+    assert evidence(confidential_site, {LABEL: "true"}).ok
+    for labels in ({}, {LABEL: "false"}):
+        assert not evidence(confidential_site, labels).ok
+    for size, configfs_tsm in (("Standard_DC4es_v6", False), ("Standard_DC4as_v6", True), ("Standard_DC4s_v3", True)):
+        nodes = dataclasses.replace(confidential_site.nodes, size=SIZES[size], configfs_tsm=configfs_tsm)
+        assert not evidence(dataclasses.replace(confidential_site, nodes=nodes), {LABEL: "true"}).ok
+
+
 def test_precheck_reads_no_secret_s_value(cluster: Cluster, site: Site) -> None:
     cluster.answer(*good())
     precheck(cluster.kubectl, site, "aks-sgx", [])
@@ -171,8 +190,9 @@ def run(*arguments: str) -> Any:
 
 
 def test_commands_render_validate_and_write(fresh_site: Path, tmp_path: Path) -> None:
-    done = run("render", str(fresh_site), "--overlay", "aks-cvm")
+    done = run("render", str(fresh_site), "--overlay", "simulated")
     assert done.exit_code == 0, done.output
+    assert isinstance(run("render", str(fresh_site), "--overlay", "aks-cvm").exception, ConfigurationError)
     assert load(done.stdout)
     out = tmp_path / "site.yaml"
     assert run("render", str(fresh_site), "--out", str(out)).exit_code == 0

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.deployment.kubernetes.components import COMPONENTS
+from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.overlays import OVERLAYS
 from strongroom.deployment.kubernetes.patches import Operation, Patch, apply_patches, pointer
-from strongroom.deployment.kubernetes.render import kustomize_tree, render
+from strongroom.deployment.kubernetes.render import kustomize_tree, render, spark_files
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.text import dump, load
 from strongroom.errors import ConfigurationError, FormatError
@@ -23,6 +25,7 @@ from strongroom.errors import ConfigurationError, FormatError
 yaml = pytest.importorskip("yaml")
 
 Objects = list[dict[str, Any]]
+SiteFor = Callable[[str], Site]
 
 
 def pick(objects: Objects, kind: str, name: str) -> dict[str, Any]:
@@ -41,8 +44,9 @@ def by_place(objects: Objects) -> dict[tuple[str, str, str], Any]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("components", [[], *([name] for name in COMPONENTS), ["postgresql", "key-vault"]])
 def test_kustomize_builds_the_same_objects(
-    site: Site, tmp_path: Path, kustomize: list[str], overlay: str, components: list[str]
+    site_for: SiteFor, tmp_path: Path, kustomize: list[str], overlay: str, components: list[str]
 ) -> None:
+    site = site_for(overlay)
     files = kustomize_tree(site)
     if any(f"components/{overlay}/{component}/kustomization.yaml" not in files for component in components):
         with pytest.raises(ConfigurationError):
@@ -62,10 +66,10 @@ def test_kustomize_builds_the_same_objects(
     assert by_place(list(yaml.safe_load_all(built.stdout))) == by_place(render(site, overlay, components))
 
 
-def test_the_example_in_the_repository_is_what_is_rendered(site: Site) -> None:
+def test_the_example_in_the_repository_is_what_is_rendered(site: Site, confidential_site: Site) -> None:
     """To renew it: pytest tests/deployment -k example with STRONGROOM_RENEW=1."""
     folder = Path(__file__).resolve().parents[2] / "deploy" / "kustomize"
-    files = kustomize_tree(site)
+    files = {**kustomize_tree(confidential_site), **kustomize_tree(site)}
     if os.environ.get("STRONGROOM_RENEW"):
         shutil.rmtree(folder, ignore_errors=True)
         for name, text in files.items():
@@ -76,8 +80,8 @@ def test_the_example_in_the_repository_is_what_is_rendered(site: Site) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_order_is_stable_and_namespaces_come_first(site: Site, overlay: str) -> None:
-    first, second = (dump(render(site, overlay)) for _ in range(2))
+def test_the_order_is_stable_and_namespaces_come_first(site_for: SiteFor, overlay: str) -> None:
+    first, second = (dump(render(site_for(overlay), overlay)) for _ in range(2))
     assert first == second
     kinds = [item["kind"] for item in load(first)]
     assert kinds[:2] == ["Namespace", "Namespace"]
@@ -85,8 +89,8 @@ def test_the_order_is_stable_and_namespaces_come_first(site: Site, overlay: str)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_namespace_is_restricted(site: Site, overlay: str) -> None:
-    for item in render(site, overlay):
+def test_every_namespace_is_restricted(site_for: SiteFor, overlay: str) -> None:
+    for item in render(site_for(overlay), overlay):
         if item["kind"] == "Namespace":
             assert item["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -161,20 +165,20 @@ class TestPostgresql:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_secret_is_rendered(site: Site, overlay: str) -> None:
-    objects = render(site, overlay)
+def test_no_secret_is_rendered(site_for: SiteFor, overlay: str) -> None:
+    objects = render(site_for(overlay), overlay)
     assert not [item for item in objects if item["kind"] == "Secret"]
     assert "PRIVATE KEY" not in dump(objects)
 
 
-def test_resources_are_the_workload_s(site: Site) -> None:
+def test_resources_are_the_workload_s(site: Site, site_for: SiteFor) -> None:
     assert site.loan is not None
     needs = site.loan.workload.resources
     resources = container(render(site, "aks-sgx"), "loan-service")["resources"]
     expected = {"cpu": str(needs.cpus), "memory": f"{needs.memory_mib}Mi", "sgx.intel.com/epc": f"{needs.epc_mib}Mi"}
     assert resources == {"requests": expected, "limits": expected}
     for overlay in ("aks-cvm", "simulated"):
-        resources = container(render(site, overlay), "loan-service")["resources"]
+        resources = container(render(site_for(overlay), overlay), "loan-service")["resources"]
         assert "sgx.intel.com/epc" not in {**resources["requests"], **resources["limits"]}
 
 
@@ -276,13 +280,13 @@ def test_a_database_that_is_there_is_kept_and_a_new_certificate_is_taken(tmp_pat
     assert (tmp_path / "data" / "server.pem").read_text() == "new"
 
 
-def test_tensorflow_serving_runs_under_gramine_only(site: Site) -> None:
+def test_tensorflow_serving_runs_under_gramine_only(site: Site, site_for: SiteFor) -> None:
     tensorflow = container(render(site, "aks-sgx"), "tensorflow-serving")
     environment = {entry["name"]: entry["value"] for entry in tensorflow["env"]}
     assert environment == {"SECRET_PROVISION_SERVERS": "broker.strongroom-broker.svc:4433"}
     assert tensorflow["command"] == ["gramine-sgx", "tensorflow-serving"]
     for overlay in ("aks-cvm", "simulated"):
-        names = {item["metadata"]["name"] for item in render(site, overlay)}
+        names = {item["metadata"]["name"] for item in render(site_for(overlay), overlay)}
         assert "tensorflow-serving" not in names
 
 
@@ -300,6 +304,25 @@ def test_services_behind_an_ingress_are_no_balancers(site: Site) -> None:
 def test_refuses_what_there_is_not(site: Site, overlay: str, component: str | None) -> None:
     with pytest.raises(ConfigurationError):
         render(site, overlay, [component] if component else [])
+
+
+@pytest.mark.parametrize(
+    ("size", "configfs_tsm", "says"),
+    [
+        ("Standard_DC4as_v6", False, "SEV-SNP"),
+        ("Standard_DC4as_v6", True, "SEV-SNP"),
+        ("Standard_DC4es_v6", False, "virtual TPM"),
+        ("Standard_DC4s_v3", True, "no confidential virtual machine"),
+    ],
+)
+def test_refuses_nodes_on_which_no_workload_could_attest(site: Site, size: str, configfs_tsm: bool, says: str) -> None:
+    nodes = dataclasses.replace(site.nodes, size=SIZES[size], configfs_tsm=configfs_tsm)
+    changed = dataclasses.replace(site, nodes=nodes)
+    for attempt in (lambda: render(changed, "aks-cvm"), lambda: spark_files(changed, "aks-cvm")):
+        with pytest.raises(ConfigurationError, match=says) as refusal:
+            attempt()
+        assert refusal.value.code == "deploy.evidence"
+    assert not [name for name in kustomize_tree(changed) if "aks-cvm" in name]
 
 
 # --- YAML ---

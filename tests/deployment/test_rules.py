@@ -56,7 +56,8 @@ def container(objects: Objects, name: str = "loan-service") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_rendered_has_no_finding(site: Site, overlay: str) -> None:
+def test_what_is_rendered_has_no_finding(site_for: Callable[[str], Site], overlay: str) -> None:
+    site = site_for(overlay)
     assert validate(render(site, overlay), epc_mib=16 * 1024, nodes=5) == []
     for component in COMPONENTS:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from strongroom.deployment.azure.template import SGX_TAINT
 from strongroom.errors import ConfigurationError
 from strongroom.pipelines.compile import Placement, compile_pipeline
 from strongroom.pipelines.prepare import STEP_NAMES
@@ -92,6 +93,21 @@ def test_the_seven_steps_and_the_reference_s_inputs(pipeline: dict[str, Any], pl
 @pytest.mark.parametrize("step", ARTIFACTS)
 def test_every_step_runs_on_the_reference_s_nodes(platform: dict[str, Any], step: str) -> None:
     assert platform[f"exec-{step}"]["nodeSelector"] == {"labels": {"intelvm": "sgx"}}
+
+
+@pytest.mark.parametrize("step", ARTIFACTS)
+def test_every_step_is_let_onto_the_nodes_that_azure_template_makes(platform: dict[str, Any], step: str) -> None:
+    tolerations = platform[f"exec-{step}"]["tolerations"]
+    assert tolerations == [{"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}]
+    assert "{key}={value}:{effect}".format(**tolerations[0]) == SGX_TAINT
+
+
+def test_nodes_without_sgx_are_not_asked_for_what_they_have_not(tmp_path: Path) -> None:
+    pipeline, platform = compiled(tmp_path, epc=None, node_selector={"agentpool": "confvm"})
+    for step in ARTIFACTS:
+        assert "accelerator" not in container(pipeline, step)["resources"]
+        assert "tolerations" not in platform[f"exec-{step}"]
+        assert platform[f"exec-{step}"]["nodeSelector"] == {"labels": {"agentpool": "confvm"}}
 
 
 @pytest.mark.parametrize("step", ARTIFACTS)

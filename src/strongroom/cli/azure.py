@@ -116,8 +116,8 @@ def plan(
 
 
 def _warn(settings: "AzureSettings") -> None:
-    from strongroom.deployment.kubernetes.nodes import retirement_warning
+    from strongroom.deployment.kubernetes.nodes import evidence_problem, retirement_warning
 
-    warning = retirement_warning(settings.size)
-    if warning:
-        say(f"warning: {warning}")
+    for warning in (retirement_warning(settings.size), evidence_problem(settings.size)):
+        if warning:
+            say(f"warning: {warning}")

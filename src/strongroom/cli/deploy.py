@@ -48,7 +48,7 @@ Context = Annotated[str | None, typer.Option("--context", help="kubectl's contex
 
 OVERLAYS_HELP: Final = """
 Overlays: aks-sgx (SGX nodes; Azure closes DCsv3 on 2029-10-31 and to new subscriptions since 2026-11-01), aks-cvm
-(confidential virtual machines), simulated (any cluster; protects nothing).
+(TDX nodes whose pods see configfs-tsm, which Azure's do not yet), simulated (any cluster; protects nothing).
 """
 
 

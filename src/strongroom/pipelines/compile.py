@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from strongroom.deployment.kubernetes.enclave import EPC, SGX_TAINT
 from strongroom.errors import ConfigurationError
 from strongroom.pipelines.steps import WORKLOADS
 from strongroom.workload import Workload, load_workload
@@ -16,7 +17,6 @@ SOURCES_FOLDER: Final = "/mnt/sources"
 USER: Final = 10001
 TIMEOUT_S: Final = 3600
 SGX_NODES: Final[Mapping[str, str]] = MappingProxyType({"intelvm": "sgx"})
-EPC: Final = "sgx.intel.com/epc"
 QUOTE_PROVIDER: Final = "sgx.intel.com/quote-provider"
 MIB: Final = 1 << 20
 
@@ -99,6 +99,7 @@ def _place(task: Any, workload: Workload, placement: Placement) -> None:
         # Kubeflow takes one custom resource a task, as a whole number; it becomes a limit, and so the request.
         task.set_accelerator_type(placement.epc).set_accelerator_limit(needs.epc_mib * MIB)
         kubernetes.add_pod_annotation(task, QUOTE_PROVIDER, "intel")
+        kubernetes.add_toleration(task, **SGX_TAINT)  # the pool of these nodes takes no other pods
     for label, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, label, value)
     kubernetes.add_pod_label(task, "strongroom/workload", workload.name)

@@ -65,5 +65,21 @@ def retirement_warning(size: NodeSize) -> str | None:
         return None
     return (
         f"{size.name} retires on {size.retires}; since {CLOSED_TO_NEW_SUBSCRIPTIONS} no new subscription gets DCsv3 "
-        "sizes: plan for the overlay aks-cvm"
+        "sizes, and Azure's confidential VMs give no evidence yet that the broker verifies"
     )
+
+
+def evidence_problem(size: NodeSize) -> str | None:
+    """Why workloads on a confidential virtual machine can't attest; None for SGX.
+
+    Source: Microsoft Learn, "Azure confidential VM guest attestation design": evidence comes from the virtual TPM, for
+    SEV-SNP and TDX alike; the report data of the processor's report is not the guest's to choose.
+    """
+    if size.tee == "snp":
+        return f"{size.name}: the broker verifies SGX and TDX quotes, not SEV-SNP reports: no workload there can attest"
+    if size.tee == "tdx":
+        return (
+            f"{size.name}: Azure gives its guests evidence through a virtual TPM, not TDX quotes about what a workload "
+            "says: no workload there can attest unless its pods see configfs-tsm"
+        )
+    return None

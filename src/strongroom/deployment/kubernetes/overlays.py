@@ -5,6 +5,7 @@ from typing import Final
 
 from strongroom.deployment.kubernetes import parts, services, shared, simulation
 from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, SGX_TAINT, enclave_mounts
+from strongroom.deployment.kubernetes.nodes import evidence_problem
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
 from strongroom.deployment.kubernetes.services import LOAN, MODELS, TENSORFLOW
 from strongroom.deployment.kubernetes.site import Site
@@ -49,7 +50,7 @@ def overlay(site: Site, name: str) -> Layer:
     """An overlay by name.
 
     Raises:
-        ConfigurationError: There is no such overlay.
+        ConfigurationError: There is no such overlay, or nothing could attest on the site's nodes.
     """
     makers = {"aks-sgx": _aks_sgx, "aks-cvm": _aks_cvm, "simulated": _simulated}
     if name not in makers:
@@ -98,8 +99,27 @@ def _on_nodes(site: Site, tolerations: list[Object]) -> tuple[Operation, ...]:
     )
 
 
+def evidence_refusal(site: Site) -> str | None:
+    """Why no workload could attest on the site's confidential virtual machines; None: they can."""
+    size = site.nodes.size
+    if size.tee == "tdx" and site.nodes.configfs_tsm:
+        return None
+    return evidence_problem(size) or f"{size.name} is no confidential virtual machine"
+
+
 def _aks_cvm(site: Site) -> Layer:
-    """AKS with confidential nodes (SEV-SNP or TDX): the whole node is protected, so nothing else changes."""
+    """AKS with confidential nodes: the whole node is protected, and is what the evidence is about.
+
+    Raises:
+        ConfigurationError: Nothing on the site's nodes could attest.
+    """
+    refusal = evidence_refusal(site)
+    if refusal is not None:
+        raise ConfigurationError(
+            refusal,
+            code="deploy.evidence",
+            hint='TDX nodes whose pods see configfs-tsm: say evidence = "configfs-tsm" in the site file\'s [nodes]',
+        )
     names = served_workloads(site, gramine=False)
     return Layer("aks-cvm", (), tuple(Patch("Deployment", name, _on_nodes(site, [])) for name in names))
 

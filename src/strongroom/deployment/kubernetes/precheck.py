@@ -11,12 +11,15 @@ from strongroom.deployment.kubernetes.database import LOGIN
 from strongroom.deployment.kubernetes.enclave import EPC
 from strongroom.deployment.kubernetes.kubectl import Kubectl
 from strongroom.deployment.kubernetes.nodes import retirement_warning
+from strongroom.deployment.kubernetes.overlays import evidence_refusal
 from strongroom.deployment.kubernetes.rules.quantity import parse_quantity
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.errors import UnavailableError
 
 LEAST_VERSION: Final = (1, 30)  # a container's preStop may sleep
 MIB: Final = 1 << 20
+TRUST_DOMAIN: Final = "feature.node.kubernetes.io/cpu-security.tdx.protected"
+"""Source: Node Feature Discovery, "Feature labels", cpu-security.tdx.protected: a TDX guest."""
 DEFINED_BY: Final = {
     "key-vault": ("crd", "secretproviderclasses.secrets-store.csi.x-k8s.io"),
     "gateway-tls": ("crd", "tlsroutes.gateway.networking.k8s.io"),
@@ -59,6 +62,8 @@ def _checks(kubectl: Kubectl, site: Site, overlay: str, components: Sequence[str
     yield _try("server version", lambda: _version(kubectl))
     if overlay != "simulated":
         yield _try("nodes", lambda: _nodes(kubectl, site, with_epc=overlay == "aks-sgx"))
+        if overlay == "aks-cvm":
+            yield _try("evidence", lambda: _evidence(kubectl, site))
         yield _try("storage class azurefile-csi", partial(_there, kubectl, "storageclass", "azurefile-csi"))
         warning = retirement_warning(site.nodes.size)
         yield Check("node size", warning is None, warning or site.nodes.size.name)
@@ -99,7 +104,7 @@ def _version(kubectl: Kubectl) -> str:
 
 
 def _nodes(kubectl: Kubectl, site: Site, *, with_epc: bool) -> str:
-    wanted = ",".join(f"{label}={value}" for label, value in sorted(site.nodes.selector.items()))
+    wanted = _selector(site)
     nodes = kubectl.read("get", "nodes", "--selector", wanted).get("items") or []
     if not nodes:
         raise UnavailableError(f"no node with {wanted}", code="deploy.nodes")
@@ -109,6 +114,29 @@ def _nodes(kubectl: Kubectl, site: Site, *, with_epc: bool) -> str:
     if not all(offered):
         raise UnavailableError(f"{offered.count(0)} of {len(nodes)} nodes offer no {EPC}", code="deploy.nodes")
     return f"{len(nodes)} with {wanted}, {min(offered)} MiB of {EPC} each at least"
+
+
+def _evidence(kubectl: Kubectl, site: Site) -> str:
+    """Nodes must be trust domains; whether pods see configfs-tsm there can't be seen from outside.
+
+    Raises:
+        UnavailableError: They are not.
+    """
+    refusal = evidence_refusal(site)
+    if refusal is not None:
+        raise UnavailableError(refusal, code="deploy.evidence")
+    nodes = kubectl.read("get", "nodes", "--selector", _selector(site)).get("items") or []
+    without = [node for node in nodes if ((node.get("metadata") or {}).get("labels") or {}).get(TRUST_DOMAIN) != "true"]
+    if without or not nodes:
+        raise UnavailableError(
+            f"{len(without)} of {len(nodes)} nodes lack the label {TRUST_DOMAIN} of Node Feature Discovery",
+            code="deploy.evidence",
+        )
+    return f"{len(nodes)} trust domains; that their pods see configfs-tsm is what the site file says"
+
+
+def _selector(site: Site) -> str:
+    return ",".join(f"{label}={value}" for label, value in sorted(site.nodes.selector.items()))
 
 
 def _epc_mib(node: dict[str, Any]) -> int:

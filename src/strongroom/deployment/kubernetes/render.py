@@ -1,5 +1,6 @@
 """From the site file to objects, and to a folder that Kustomize turns into the same objects."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, Final
@@ -58,18 +59,23 @@ def render(site: Site, overlay_name: str, components: Sequence[str] = ()) -> lis
 def kustomize_tree(site: Site) -> dict[str, str]:
     """Base, overlays and components as Kustomize has them: relative path to text.
 
-    A component that the site does not have what it needs for is left out.
+    An overlay or component that the site does not have what it needs for is left out.
     """
     files = {f"base/{name}": dump(objects) for name, objects in base_files(site).items()}
     files["base/kustomization.yaml"] = _kustomization({"resources": sorted(base_files(site))})
     for name in OVERLAYS:
-        files |= _layer_files(f"overlays/{name}", overlay(site, name), ["../../base"])
-        for added in COMPONENTS:
-            try:
-                layer = component(site, added, name)
-            except ConfigurationError:
-                continue
-            files |= _layer_files(f"components/{name}/{added}", layer, [], kind="Component")
+        with contextlib.suppress(ConfigurationError):
+            files |= _layer_files(f"overlays/{name}", overlay(site, name), ["../../base"])
+            files |= _component_files(site, name)
+    return files
+
+
+def _component_files(site: Site, overlay_name: str) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name in COMPONENTS:
+        with contextlib.suppress(ConfigurationError):
+            layer = component(site, name, overlay_name)
+            files |= _layer_files(f"components/{overlay_name}/{name}", layer, [], kind="Component")
     return files
 
 
@@ -101,9 +107,14 @@ def _kustomization(content: dict[str, Any], kind: str = "Kustomization") -> str:
 
 
 def spark_files(site: Site, overlay_name: str) -> dict[str, str]:
-    """What starts Spark: pod templates and settings for ``spark-submit``, an object for the operator; by file name."""
+    """What starts Spark: pod templates and settings for ``spark-submit``, an object for the operator; by file name.
+
+    Raises:
+        ConfigurationError: There is no such overlay, or nothing could attest on the site's nodes.
+    """
     if site.spark is None:
         return {}
+    overlay(site, overlay_name)  # is refused where nothing could attest
     templates = spark_templates(site, overlay_name)
     files = {name: dump([template]) for name, template in templates.items()}
     settings = spark_defaults(site, site.spark)

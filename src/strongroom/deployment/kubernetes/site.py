@@ -32,11 +32,13 @@ class Nodes:
         size: Machine size.
         most: Most nodes of the autoscaler.
         selector: Labels of the nodes.
+        configfs_tsm: Whether the site's owner says that pods on them see configfs-tsm, and may write there.
     """
 
     size: NodeSize
     most: int
     selector: Mapping[str, str]
+    configfs_tsm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +243,9 @@ def _nodes(table: Table) -> Nodes:
     selector = {
         label: labels.text(label) for label in labels.names(most=8, pattern=r"[A-Za-z0-9./_-]+", says="a label")
     }
+    evidence = table.text("evidence", pattern="|configfs-tsm", says="configfs-tsm", default="")
     table.finish()
-    return Nodes(SIZES[name], most, selector)
+    return Nodes(SIZES[name], most, selector, bool(evidence))
 
 
 def _broker(table: Table, folder: Path) -> Broker:

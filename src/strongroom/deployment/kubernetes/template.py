@@ -17,9 +17,10 @@ clients = ["203.0.113.0/24"]                 # networks that may call the servic
 cluster = "10.0.0.1/32"                      # the API server: kubectl get endpoints kubernetes
 
 [nodes]
-size = "Standard_DC4s_v3"                    # SGX: DCsv3. Confidential VMs: Standard_DC4as_v6 (SEV-SNP), DC4es_v6 (TDX)
+size = "Standard_DC4s_v3"                    # SGX: DCsv3. Overlay aks-cvm: TDX only, Standard_DC4es_v6
 most = 5                                     # of the autoscaler
 selector = {{ agentpool = "intelsgx" }}
+# evidence = "configfs-tsm"                  # aks-cvm: pods see /sys/kernel/config/tsm, which Azure's do not yet
 
 [broker]
 room = "broker/room"                         # written by `strongroom broker init`: its address and certificate
