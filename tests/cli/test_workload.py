@@ -188,6 +188,11 @@ class TestRun:
         assert environment["environment"]["STRONGROOM_ROOM"] == "/r"
         assert environment["environment"]["STRONGROOM_STORAGE"] == "/s"
 
+    def test_hands_on_what_spark_on_kubernetes_says_and_no_other_variable(self, tmp_path: Path, job: Path) -> None:
+        said = json.loads(start(tmp_path, str(job), STRONGROOM_SPARK_CALL="YQA=.", SPARK_JAVA_OPT_0="-Dx=y").out)
+        assert said["environment"]["STRONGROOM_SPARK_CALL"] == "YQA=."
+        assert "SPARK_JAVA_OPT_0" not in said["environment"]
+
     def test_refuses_arguments_that_would_not_be_measured(self, tmp_path: Path, job: Path) -> None:
         result = start(tmp_path, str(job), "--", "--output=/tmp/plain")
         assert (result.status, result.out) == (2, "")

@@ -186,6 +186,27 @@ def test_a_cluster_sets_no_code_no_files_and_no_weaker_protection(name: str, val
     assert name in refusal.value.findings[0].detail
 
 
+def test_what_the_apache_operator_adds_is_known() -> None:
+    """Source: apache/spark-kubernetes-operator, SparkAppSubmissionWorker (buildDriverConf)."""
+    added = {
+        "spark.master": "k8s://https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT",
+        "spark.app.id": "spark-driver-0",
+        "spark.kubernetes.namespace": "strongroom",
+        "spark.authenticate": "true",
+        "spark.io.encryption.enabled": "true",
+        "spark.kubernetes.driver.annotateExitException": "true",
+        "spark.kubernetes.executor.useDriverPodIP": "true",
+        "spark.kubernetes.executor.deleteOnTermination": "false",
+        "spark.kubernetes.driver.label.spark.operator/name": "spark-kubernetes-operator",
+        "spark.kubernetes.driver.service.label.spark.operator/name": "spark-kubernetes-operator",
+        "spark.kubernetes.executor.label.spark.operator/name": "spark-kubernetes-operator",
+        "spark.app.name": "spark-driver",
+        "spark.kubernetes.executor.podTemplateFile": "/opt/spark/pod-template/pod-spec-template.yml",
+    }
+    asked = driver_call(Call(DRIVER, {"SPARK_LOCAL_DIRS": "/var/spark"}))
+    assert "spark.master" not in accepted(cluster_settings(added, asked), {}, kubernetes=True)
+
+
 @pytest.mark.parametrize("variables", [{}, {"STRONGROOM_SPARK_CALL": "x"}])
 def test_an_executor_outside_a_pod_says_what_it_misses(variables: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "strongroom", "analytics", "spark-executor"]

@@ -106,7 +106,10 @@ KUBERNETES: Final[tuple[tuple[str, str], ...]] = (
     (r"spark\.kubernetes\.(driver|executor)\.podTemplateContainerName", _NAME),
     (r"spark\.kubernetes\.(driver|executor)\.(request|limit)\.cores", r"\d{1,6}(\.\d{1,3})?m?"),
     (r"spark\.(kubernetes\.|driver\.|executor\.)memoryOverheadFactor", r"\d(\.\d{1,9})?"),
-    (r"spark\.kubernetes\.(driver\.|executor\.)?(node\.selector|label|annotation)\." + _LABEL, r"[^\x00-\x1f]{0,500}"),
+    (
+        r"spark\.kubernetes\.(driver\.(service\.)?|executor\.)?(node\.selector|label|annotation)\." + _LABEL,
+        r"[^\x00-\x1f]{0,500}",
+    ),
     (r"spark\.kubernetes\.(submitInDriver|executor\.(deleteOnTermination|disableConfigMap|useDriverPodIP))", _FLAG),
     (r"spark\.kubernetes\.(driver\.annotateExitException|submission\.waitAppCompletion)", _FLAG),
     (r"spark\.kubernetes\.allocation\.batch\.(size|delay)", _TIME),
