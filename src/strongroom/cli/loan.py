@@ -251,7 +251,11 @@ def report(
 def _group(text: str) -> tuple[str, list[str]]:
     column, equals, values = text.partition("=")
     if not equals:
-        raise ConfigurationError("--fairness takes COLUMN=VALUE,VALUE", code="loan.fairness")
+        raise ConfigurationError(
+            "--fairness takes COLUMN=VALUE,VALUE",
+            code="loan.fairness",
+            hint="for example person_home_ownership=OWN,MORTGAGE or person_age=40",
+        )
     return column, values.split(",")
 
 
@@ -261,7 +265,9 @@ def _weight(text: str | None) -> float | Any:
     try:
         return float(text)
     except ValueError:
-        raise ConfigurationError("--default-weight is a number or `balanced`", code="loan.weight") from None
+        raise ConfigurationError(
+            "--default-weight is a number or `balanced`", code="loan.weight", hint="for example --default-weight 3"
+        ) from None
 
 
 app.command(help=SERVE_HELP, epilog=SERVE_EPILOG)(serve)

@@ -56,7 +56,9 @@ class Results:
             fairness = tuple(Fairness.from_json(item) for item in data["fairness"])
             return cls(model, Evaluation.from_json(data["evaluation"]), importances, notes, fairness)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-            raise FormatError("not the results of an evaluation", code="loan.results") from error
+            raise FormatError(
+                "not the results of an evaluation", code="loan.results", hint="`strongroom loan evaluate` writes them"
+            ) from error
 
 
 def importance(bundle: Bundle) -> tuple[tuple[str, float], ...]:
