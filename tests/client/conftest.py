@@ -101,14 +101,14 @@ def start(platform: SimulatedPlatform, tmp_path: Path) -> Iterator[Start]:
     )
     started: list[ModelServer] = []
 
-    def make(*, tls: bool = True, **options: Any) -> Site:
+    def make(*, tls: bool = True, client_ca: bytes = b"", **options: Any) -> Site:
         elapsed = [0.0]
         identity = AttestedIdentity(
             lambda: attested_certificate(platform, kind="p256", names=[x509.DNSName("strongroom")]),
             RENEW_S,
             lambda: elapsed[0],
         )
-        over = Tls(identity.material) if tls else None
+        over = Tls(lambda: replace(identity.material(), client_ca=client_ca)) if tls else None
         given = ServerOptions((ModelSettings("echo", "echo"),), grpc_port=0, rest_port=0, poll_wait_s=0, drain_s=5)
         server = ModelServer(
             replace(given, **options), DangerousPlaintextFolder(tmp_path), [IdentityMaker()], over, identity

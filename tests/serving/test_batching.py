@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -215,13 +216,22 @@ def test_many_callers_get_their_own_answers(pool: ThreadPoolExecutor, make: Make
     assert all((answer == value * 2).all() and len(answer) == value % 3 + 1 for value, answer in answers)
 
 
+@contextmanager
+def admitted(gate: Gate, deadline: float | None) -> Iterator[None]:
+    gate.enter(deadline)
+    try:
+        yield
+    finally:
+        gate.leave()
+
+
 def test_gate_bounds_what_runs(pool: ThreadPoolExecutor) -> None:
     gate = Gate(ModelLimits(concurrency=3, queue=100))
     running, peak, lock = 0, 0, threading.Lock()
 
     def work(_: int) -> None:
         nonlocal running, peak
-        with gate.admitted(None):
+        with admitted(gate, None):
             with lock:
                 running += 1
                 peak = max(peak, running)
@@ -235,19 +245,19 @@ def test_gate_bounds_what_runs(pool: ThreadPoolExecutor) -> None:
 
 def test_gate_refuses_when_the_queue_is_full_and_when_the_turn_does_not_come() -> None:
     gate = Gate(ModelLimits(concurrency=1, queue=0))
-    with gate.admitted(None), pytest.raises(Overloaded), gate.admitted(None):
+    with admitted(gate, None), pytest.raises(Overloaded), admitted(gate, None):
         pass
     gate = Gate(ModelLimits(concurrency=1, queue=1))
-    with gate.admitted(None), pytest.raises(Refused) as refused, gate.admitted(time.monotonic() + 0.02):
+    with admitted(gate, None), pytest.raises(Refused) as refused, admitted(gate, time.monotonic() + 0.02):
         pass
     assert refused.value.status is Status.DEADLINE_EXCEEDED
-    with gate.admitted(None):
+    with admitted(gate, None):
         pass  # the place was given back
 
 
 def test_gate_is_free_again_after_a_failure() -> None:
     gate = Gate(ModelLimits(concurrency=1, queue=0))
-    with pytest.raises(ZeroDivisionError), gate.admitted(None):
+    with pytest.raises(ZeroDivisionError), admitted(gate, None):
         1 / 0  # noqa: B018
-    with gate.admitted(None):
+    with admitted(gate, None):
         pass

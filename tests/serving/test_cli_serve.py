@@ -82,6 +82,7 @@ def test_model_config_file(told: list[ServerOptions], tmp_path: Path) -> None:
         (["--model_base_path", "m", "--precision", "int4"], ConfigurationError),
         (["--config", "c", "--model_base_path", "m"], ConfigurationError),
         (["--model_base_path", "m", "--ssl_config_file", "s", "--attested_tls", "n"], ConfigurationError),
+        (["--model_base_path", "m", "--client_ca_file", "ca.pem"], ConfigurationError),
         (["--model_config_file", "missing"], UnavailableError),
         (["--model_config_file", "../outside"], ConfigurationError),
     ],

@@ -35,6 +35,10 @@ def request(value: float = 1, rows: int = 1, model: str = "m") -> Any:
     return message
 
 
+def version(served: Any) -> Any:
+    return served.server.repository.find(Chosen("m"))
+
+
 def ask(served: Any, value: float = 1, rows: int = 1, **settings: Any) -> Any:
     answer = served.call(PREDICT, request(value, rows), wire.PredictResponse, **settings)
     return decode_tensor(answer.outputs["y"])
@@ -51,7 +55,9 @@ def code_of(act: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
 def served(serve: Any, memory: Any, scale: Any) -> Any:
     memory.files["m/1/factor"] = b"2"
     limits = ModelLimits(concurrency=2, queue=2, timeout_s=10)
-    return serve([ModelSettings("m", "m", limits=limits)], memory, [scale])
+    started = serve([ModelSettings("m", "m", limits=limits)], memory, [scale])
+    version(started).quick = False  # it will be held, which no quick model ever is
+    return started
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x02\x0a", os.urandom(300), b"\x13" * 100])
@@ -393,9 +399,9 @@ def test_memory_does_not_grow_with_64_connections(serve: Any, models: Path) -> N
 
 def test_a_held_engine_does_not_hold_the_rest_server(served: Any, scale: Any) -> None:
     """A quick model is asked on the server's own loop, but never when somebody would have to be waited for."""
-    assert served.server.repository.find(Chosen("m")).quick
     with ThreadPoolExecutor(8) as pool:
         started = held(served, scale, 2, pool)
+        version(served).quick = True
         waiting = pool.submit(served.http, "/v1/models/m:predict", {"instances": [[5, 5]]})
         for _ in range(20):
             assert served.http("/healthz")[0] == 200

@@ -69,6 +69,9 @@ def serve(
     attested_tls: Annotated[
         list[str] | None, _option("attested_tls", help="TLS with a quote in the certificate; a name in it. Repeatable.")
     ] = None,
+    client_ca_file: Annotated[
+        str, _option("client_ca_file", help="With attested TLS: PEM authorities of the only clients, two-way TLS.")
+    ] = "",
     quote_renew_seconds: Annotated[float, _option("quote_renew_seconds", min=60, help="Age of a new quote.")] = 3600.0,
     enable_batching: Annotated[bool, _option("enable_batching", help="Put requests together.")] = False,
     batching_parameters_file: Annotated[
@@ -114,7 +117,7 @@ def serve(
     from strongroom.serving.rpc.server import RpcLimits
     from strongroom.serving.server import ServerOptions
 
-    if config and (model_base_path or model_config_file or ssl_config_file or attested_tls):
+    if config and (model_base_path or model_config_file or ssl_config_file or attested_tls or client_ca_file):
         raise ConfigurationError("--config says it all: models and TLS stand in the file", code="serving.config")
     stop = _stop_on_signals()
     storage = _storage(dangerous_plaintext_models, stop, broker_wait_seconds)
@@ -138,16 +141,21 @@ def serve(
         rpc=RpcLimits(threads=grpc_max_threads or _rpc_threads(max_concurrency, batched=batching is not None)),
         http=HttpLimits(threads=rest_api_num_threads, timeout_s=rest_api_timeout_in_ms / 1000),
     )
-    tls = _TlsChoice(ssl_config_file, tuple(attested_tls or ()), quote_renew_seconds)
+    tls = _TlsChoice(ssl_config_file, tuple(attested_tls or ()), quote_renew_seconds, client_ca_file)
     _run(options, storage, tls, stop, _precision(precision))
 
 
 class _TlsChoice:
-    """Plain, ssl.cfg, or attested."""
+    """Plain, ssl.cfg, or attested; attested TLS may demand client certificates, too."""
 
-    def __init__(self, ssl_config_file: str, names: tuple[str, ...], renew_s: float) -> None:
+    def __init__(self, ssl_config_file: str, names: tuple[str, ...], renew_s: float, client_ca_file: str) -> None:
         if ssl_config_file and names:
             raise ConfigurationError("TLS is either attested or from ssl.cfg", code="serving.tls")
+        if client_ca_file and not names:
+            raise ConfigurationError(
+                "client_ca_file goes with attested TLS; ssl.cfg has its own", code="serving.tls", hint="custom_ca"
+            )
+        self._client_ca_file = client_ca_file
         self._file = ssl_config_file
         self._names = names
         self._renew_s = renew_s
@@ -171,11 +179,15 @@ class _TlsChoice:
 
     def tls(self, storage: "ModelStorage", identity: "AttestedIdentity | None") -> Any:
         """The TLS of both ports, or None for plaintext."""
+        from dataclasses import replace
+
         from strongroom.formats.ssl_config import parse_ssl_config
         from strongroom.serving.config.tls import Tls, TlsMaterial
 
-        if identity is not None:
+        if identity is not None and not self._client_ca_file:
             return Tls(identity.material)
+        if identity is not None:
+            return Tls(lambda: replace(identity.material(), client_ca=_read(storage, self._client_ca_file)))
         if not self._file:
             return None
         return Tls(lambda: TlsMaterial.from_ssl_config(parse_ssl_config(_read(storage, self._file))))
@@ -251,7 +263,7 @@ def _run_file(file: "ServingFile", storage: "ModelStorage", stop: threading.Even
             )
         ),
     )
-    tls = _TlsChoice(file.ssl_config_file, tuple(file.attested_tls), file.quote_renew_s)
+    tls = _TlsChoice(file.ssl_config_file, tuple(file.attested_tls), file.quote_renew_s, file.client_ca_file)
     _run(options, storage, tls, stop, file.precision)
 
 

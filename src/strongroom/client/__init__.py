@@ -12,6 +12,15 @@ key vouches for (``seal_requests=True``): what is in between learns lengths and 
 from strongroom.client.questions import Prediction
 from strongroom.client.rest import AsyncRestClient, RestClient
 from strongroom.client.rpc import AsyncGrpcClient, GrpcClient
-from strongroom.client.trust import Proxy, Trust
+from strongroom.client.trust import ClientIdentity, Proxy, Trust
 
-__all__ = ["AsyncGrpcClient", "AsyncRestClient", "GrpcClient", "Prediction", "Proxy", "RestClient", "Trust"]
+__all__ = [
+    "AsyncGrpcClient",
+    "AsyncRestClient",
+    "ClientIdentity",
+    "GrpcClient",
+    "Prediction",
+    "Proxy",
+    "RestClient",
+    "Trust",
+]

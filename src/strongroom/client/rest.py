@@ -48,6 +48,8 @@ class _Steps:
         scheme, verify = "https", ssl.create_default_context()
         if way is not None:
             verify = ssl_context(way.peer)
+            if self._trust.identity is not None:
+                self._trust.identity.load_into(verify)
         elif self._proxy is not None and self._proxy.dangerous_plaintext:
             scheme = "http"
         elif self._proxy is not None and self._proxy.ca is not None:

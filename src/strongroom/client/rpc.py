@@ -56,7 +56,10 @@ class _Steps:
             if proxy.dangerous_plaintext:
                 return module.insecure_channel(target, options=_LIMITS)
             return module.secure_channel(target, grpc.ssl_channel_credentials(proxy.ca), options=_LIMITS)
-        credentials = grpc.ssl_channel_credentials(pem(way.peer).encode("ascii"))
+        own = self._trust.identity
+        credentials = grpc.ssl_channel_credentials(
+            pem(way.peer).encode("ascii"), own.key if own else None, own.chain if own else None
+        )
         return module.secure_channel(target, credentials, options=[*_LIMITS, *grpc_options(way.peer)])
 
     def _outgoing(self, way: Way, raw: bytes, receipt: bool) -> tuple[str, bytes, Metadata, ReplyKey | None]:

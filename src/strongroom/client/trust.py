@@ -1,19 +1,48 @@
 """Whom a client believes, and how long."""
 
+import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from strongroom.attestation.policy import AppraisalPolicy
 from strongroom.errors import ConfigurationError
 from strongroom.ratls.verify import AttestedPeer, QuoteVerifier, check_peer, verify_certificate
+from strongroom.serving.memory_files import memory_file
 
 KEEP_S: Final = 3600.0
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """What a server that asks for client certificates is shown, once its own evidence was accepted.
+
+    Args:
+        key: PEM private key, unencrypted. Never shown.
+        chain: PEM certificates, the client's own first.
+    """
+
+    key: bytes = field(repr=False)
+    chain: bytes
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let a client context show it.
+
+        Raises:
+            ConfigurationError: Key and certificate do not work together.
+        """
+        try:
+            with memory_file(self.chain) as chain, memory_file(self.key) as key:
+                context.load_cert_chain(chain, key, password="")
+        except (ssl.SSLError, ValueError):
+            raise ConfigurationError(
+                "the client's key and certificate do not work together", code="client.tls"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +54,14 @@ class Trust:
         policy: What is expected of a server.
         now: Aware clock.
         keep_s: Evidence is looked at again after this time, and never kept longer than its collateral is good.
+        identity: Shown to a server that asks for client certificates; None for nothing.
     """
 
     genuine: QuoteVerifier
     policy: AppraisalPolicy
     now: Callable[[], datetime] = _utc_now
     keep_s: float = KEEP_S
+    identity: ClientIdentity | None = None
 
     def accept(self, certificate: bytes) -> AttestedPeer:
         """Verify and appraise an attested certificate.

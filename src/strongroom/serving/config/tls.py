@@ -90,6 +90,8 @@ class Tls:
                 return False
             if bool(fresh.client_ca) != bool(self._material.client_ca):
                 raise ConfigurationError("turning client certificates on or off takes a restart", code="serving.tls")
+            if self._material.client_ca not in fresh.client_ca:  # OpenSSL's contexts forget no authority
+                raise ConfigurationError("withdrawing client authorities takes a restart", code="serving.tls")
             _load(_server_context(), fresh)  # try it where a mistake does no harm
             _load(self._context, fresh)
             self._material = fresh

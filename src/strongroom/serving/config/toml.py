@@ -61,6 +61,8 @@ class ModelTable(_Table):
     """Requests that may wait."""
     timeout_s: Annotated[float, Field(gt=0, le=3600, strict=False)] = 30.0
     """How long a request without a deadline may wait."""
+    isolation: Literal["thread", "process"] = "thread"
+    """Where the engine runs: with "process", a crash in native code ends a process of its own, not the server."""
     batching: BatchingTable | None = None
     """How requests are put together."""
 
@@ -85,6 +87,7 @@ class ModelTable(_Table):
             MappingProxyType({int(version): digest for version, digest in self.digests.items()}),
             ModelLimits(self.concurrency, self.queue, self.timeout_s),
             batching,
+            isolated=self.isolation == "process",
         )
 
     def _policy(self) -> VersionPolicy:
@@ -114,6 +117,8 @@ class ServingFile(_Table):
     """Sealed ssl.cfg of TensorFlow Serving."""
     attested_tls: list[str] = []
     """Names in the attested certificate; with any, TLS is attested."""
+    client_ca_file: str = ""
+    """With attested TLS: PEM authorities of the only clients that are let in (two-way TLS)."""
     quote_renew_s: Annotated[float, Field(ge=60, le=7 * 86400, strict=False)] = 3600.0
     """Age at which the attested key and its quote are renewed."""
     precision: Literal["f32", "bf16"] = "f32"

@@ -1,12 +1,14 @@
 """One prediction through XGBoost's C function, without what the Python package does around it.
 
-For a single row the Python package spends twice as long on preparing the call as the trees take, holding the
-interpreter lock. The function is documented and stable: XGBoosterPredictFromDense, xgboost/c_api.h, "Prediction".
+For a single row, what stands around the trees takes longer than the trees: the Python package prepares the call, and
+for each call without a proxy of its own the library makes one, which reads the machine's processor limits from files.
+The functions are documented and stable: XGProxyDMatrixCreate and XGBoosterPredictFromDense, xgboost/c_api.h.
 """
 
 import ctypes
 import json
 import math
+import weakref
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +34,7 @@ class DensePredictor:
     """Predicts rows of a booster.
 
     A few rows are predicted without giving the interpreter lock away: getting it back under load takes several times as
-    long as the trees do.
+    long as the trees do. While it is held nobody else calls, so all such calls share one proxy.
 
     Args:
         booster: An `xgboost.Booster`.
@@ -43,7 +45,12 @@ class DensePredictor:
         self._booster = booster  # keeps the handle alive
         self._handle = booster.handle
         self._predict = library.XGBoosterPredictFromDense
-        self._predict_few = ctypes.PyDLL(library._name).XGBoosterPredictFromDense  # noqa: SLF001  # ctypes' own name
+        holding = ctypes.PyDLL(library._name)  # noqa: SLF001  # ctypes' own name
+        self._predict_few = holding.XGBoosterPredictFromDense
+        self._proxy = ctypes.c_void_p()
+        if holding.XGProxyDMatrixCreate(ctypes.byref(self._proxy)) != 0:
+            raise RuntimeError("XGBoost gives no proxy")
+        weakref.finalize(self, library.XGDMatrixFree, ctypes.c_void_p(self._proxy.value))
 
     def __call__(self, rows: Array) -> Array:
         """Predict.
@@ -54,16 +61,17 @@ class DensePredictor:
         Raises:
             RuntimeError: XGBoost reports an error.
         """
-        rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+        if rows.dtype != np.float32 or not (rows.flags.c_contiguous and rows.flags.aligned):
+            rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
         shape = ctypes.POINTER(ctypes.c_uint64)()
         dimensions = ctypes.c_uint64()
         result = ctypes.POINTER(ctypes.c_float)()
-        predict = self._predict_few if len(rows) <= FEW_ROWS else self._predict
-        status = predict(
+        few = len(rows) <= FEW_ROWS
+        status = (self._predict_few if few else self._predict)(
             self._handle,
-            _INTERFACE % (rows.ctypes.data, rows.shape[0], rows.shape[1]),
+            _INTERFACE % (rows.__array_interface__["data"][0], *rows.shape),
             _CONFIG,
-            None,
+            self._proxy if few else None,
             ctypes.byref(shape),
             ctypes.byref(dimensions),
             ctypes.byref(result),
@@ -72,7 +80,7 @@ class DensePredictor:
             raise RuntimeError("XGBoost refused to predict")
         sizes = tuple(shape[: dimensions.value])
         # The buffer is this thread's and is reused by its next call: hence the copy.
-        return np.ctypeslib.as_array(result, sizes).copy()
+        return np.frombuffer(ctypes.string_at(result, math.prod(sizes) * 4), np.float32).reshape(sizes)
 
 
 def fast_predictor(booster: Any, features: int) -> Any:

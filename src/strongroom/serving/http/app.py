@@ -1,7 +1,6 @@
 """The ASGI application: bounds on bodies and callers, one worker thread a request, errors as JSON."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +38,7 @@ class HttpLimits:
 
 
 SMALL_BODY_BYTES: Final = 4096
-_MODEL: Final = re.compile(r"/v[12]/models/([^/:]+)")
+_NAME_AT: Final = len("/v1/models/")
 
 
 class _Gone(Exception):
@@ -98,7 +97,7 @@ class App:
             if self._active > self._limits.requests:
                 raise Overloaded("too many requests at once")
             request.body = await self._body(request, receive)
-            if len(request.body) <= SMALL_BODY_BYTES and self._quick(_model_in(request.path)):
+            if len(request.body) <= SMALL_BODY_BYTES and self._quick(model_in(request.path)):
                 return self._dispatch(request), Status.OK
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool, self._dispatch, request), Status.OK
@@ -120,7 +119,8 @@ class App:
         if length.isascii() and length.isdigit() and int(length[:20]) > self._limits.max_body_bytes:
             raise self._too_large()
         try:
-            return await asyncio.wait_for(self._read(receive), self._limits.body_timeout_s)
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                return await self._read(receive)
         except TimeoutError:
             raise Refused(Status.DEADLINE_EXCEEDED, "the body did not arrive in time") from None
 
@@ -148,9 +148,11 @@ class App:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _model_in(path: str) -> str:
-    match = _MODEL.match(path)
-    return match[1] if match else ""
+def model_in(path: str) -> str:
+    """Name of the model in ``/v1/models/NAME...`` or ``/v2/models/NAME...``, as it is written there; else empty."""
+    if not path.startswith(("/v1/models/", "/v2/models/")):
+        return ""
+    return path[_NAME_AT:].partition("/")[0].partition(":")[0]
 
 
 async def _reply(send: Send, response: Response, *, head: bool) -> None:

@@ -2,8 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from strongroom.serving.models.limits import ModelLimits
 from strongroom.serving.status import Overloaded, Refused, Status
@@ -27,32 +25,30 @@ class Gate:
         """Whether a request would run at once."""
         return self._running < self._limits.concurrency and not self._waiting
 
-    @contextmanager
-    def admitted(self, deadline: float | None) -> Iterator[None]:
-        """Run when it is our turn.
+    def enter(self, deadline: float | None) -> None:
+        """Wait until it is our turn; then `leave` must follow.
 
         Args:
             deadline: `time.monotonic()` after which the caller is no longer interested; None for the model's own
                 waiting time.
 
         Raises:
-            Refused: RESOURCE_EXHAUSTED when too many wait, DEADLINE_EXCEEDED when the turn did not come in time.
+            Overloaded: Too many wait.
+            Refused: DEADLINE_EXCEEDED when the turn did not come in time.
         """
-        self._enter(time.monotonic() + self._limits.timeout_s if deadline is None else deadline)
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._running -= 1
-                self._condition.notify()
-
-    def _enter(self, deadline: float) -> None:
         with self._condition:
             if self._running >= self._limits.concurrency or self._waiting:
                 if self._waiting >= self._limits.queue:
                     raise Overloaded("too many requests wait for this model")
-                self._wait(deadline)
+                self._wait(time.monotonic() + self._limits.timeout_s if deadline is None else deadline)
             self._running += 1
+
+    def leave(self) -> None:
+        """Let the next one run."""
+        with self._condition:
+            self._running -= 1
+            if self._waiting:
+                self._condition.notify()
 
     def _wait(self, deadline: float) -> None:
         self._waiting += 1

@@ -6,6 +6,7 @@ from typing import Final
 
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
 from strongroom.serving.engines import Engine, EngineMaker
+from strongroom.serving.isolation.engine import IsolatedEngine
 from strongroom.serving.models.batching import BatchingRunner
 from strongroom.serving.models.heap import trim_heap
 from strongroom.serving.models.policy import ModelSettings
@@ -33,7 +34,7 @@ def load_version(
     """
     files = VersionFiles(storage, f"{settings.base_path}/{folder}")
     maker = _maker(makers, settings, files.names)
-    engine = maker.load(files)
+    engine = _engine(maker, files, settings)
     try:
         digest = files.digest()
         _check_digest(settings, version, digest)
@@ -43,7 +44,15 @@ def load_version(
         raise
     finally:
         trim_heap()
-    return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest, quick=slowest_s < QUICK_S)
+    quick = slowest_s < QUICK_S and not settings.isolated  # a process that hangs must hold no thread that reads
+    return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest, quick=quick)
+
+
+def _engine(maker: EngineMaker, files: VersionFiles, settings: ModelSettings) -> Engine:
+    if not settings.isolated:
+        return maker.load(files)
+    batches = settings.batching.threads if settings.batching else 0
+    return IsolatedEngine(maker, files, settings.limits.concurrency + batches, settings.limits.timeout_s)
 
 
 def _maker(makers: Sequence[EngineMaker], settings: ModelSettings, names: frozenset[str]) -> EngineMaker:

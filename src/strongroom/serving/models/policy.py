@@ -43,6 +43,7 @@ class ModelSettings:
         digests: Version to the only digest (hex) it may have; versions that are not named may have any.
         limits: Concurrency and queue.
         batching: How requests are put together; None for not at all.
+        isolated: Whether the engine runs in a process of its own, so that its crash is not the server's.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelSettings:
     digests: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     limits: ModelLimits = field(default_factory=ModelLimits)
     batching: BatchingLimits | None = None
+    isolated: bool = False
 
 
 def version_folders(names: Iterable[str]) -> dict[int, str]:

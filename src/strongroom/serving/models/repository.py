@@ -178,7 +178,9 @@ class Repository:
     def ready(self) -> bool:
         """Whether every configured model has a version that answers."""
         models = self._models
-        return bool(models) and all(model.served for model in models.values())
+        return bool(models) and all(
+            any(version.answers for version in model.served.values()) for model in models.values()
+        )
 
     def close(self) -> None:
         """Retire everything."""

@@ -55,8 +55,11 @@ class DirectRunner:
         Raises:
             Refused: Not admitted, or the engine refuses the inputs.
         """
-        with self._gate.admitted(deadline):
+        self._gate.enter(deadline)
+        try:
             return self._engine.run(signature, inputs, outputs)
+        finally:
+            self._gate.leave()
 
     @property
     def idle(self) -> bool:

@@ -65,6 +65,11 @@ class ServedVersion:
         self._leases = 0
         self._retired = False
 
+    @property
+    def answers(self) -> bool:
+        """Whether the engine can be asked: false while a crashed one is started again."""
+        return bool(getattr(self._engine, "alive", True))
+
     def acquire(self) -> bool:
         """Keep the version loaded until `release`; False when it is being unloaded."""
         with self._condition:

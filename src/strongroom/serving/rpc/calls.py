@@ -1,7 +1,7 @@
 """One unary gRPC call: parse, use, answer; every refusal with its status, every surprise as INTERNAL."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,10 +12,12 @@ from google.protobuf.message import DecodeError
 from strongroom.serving.inference import Answer
 from strongroom.serving.metrics import Metrics
 from strongroom.serving.receipts import HEADER, WANTED, Receipts
+from strongroom.serving.rpc.pool import Reply, UnaryBehavior
 from strongroom.serving.status import InvalidRequest, Refused, Status, status_of, where
 
 log: Any = structlog.get_logger("strongroom.serving")
 CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+SMALL_BODY_BYTES: Final = 4096
 _FAR_FUTURE_S: Final = 10 * 365 * 86400
 
 
@@ -49,11 +51,13 @@ class Method:
         request_class: Message class of the request.
         use: Turns a request into a response message.
         counted: Whether the metrics count its calls.
+        quick: Whether a request will be answered in next to no time; None for a method that never is.
     """
 
     request_class: Any
     use: UseCase
     counted: bool = True
+    quick: Callable[[Any], bool] | None = None
 
 
 class Caller:
@@ -68,7 +72,7 @@ class Caller:
         self._metrics = metrics
         self._receipts = receipts
 
-    def answer(self, name: str, method: Method, body: bytes, call: Call) -> tuple[Status, bytes]:
+    def answer(self, name: str, method: Method, body: bytes, call: Call, parsed: Any = None) -> tuple[Status, bytes]:
         """The status and the response's bytes, or the error's text.
 
         Args:
@@ -76,12 +80,15 @@ class Caller:
             method: What to do.
             body: The request's bytes, from a stranger.
             call: What is known about it; the receipt is left in it.
+            parsed: The request, where it was parsed already.
         """
         started = time.perf_counter()
         status = Status.OK
         try:
             wanted = self._wants_receipt(call)
-            raw: bytes = method.use(_parse(method.request_class, body), call).SerializeToString()
+            raw: bytes = method.use(
+                _parse(method.request_class, body) if parsed is None else parsed, call
+            ).SerializeToString()
             if wanted is not None and call.answer is not None:
                 call.receipt = wanted.issue(call.answer, body, raw)
         except Exception as error:  # this is where every surprise ends
@@ -105,26 +112,54 @@ class Caller:
 
         It takes and gives bytes, so that a malformed message is answered by us and not by the library.
         """
-        handlers = {name: self._unary(name, method) for name, method in methods.items()}
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(_Unary(self, name, method)) for name, method in methods.items()
+        }
         return grpc.method_handlers_generic_handler(service, handlers)
 
-    def _unary(self, name: str, method: Method) -> grpc.RpcMethodHandler:
-        def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
-            call = Call(deadline_of(context), dict(context.invocation_metadata() or ()))
-            status, raw = self.answer(name, method, body, call)
-            if status is not Status.OK:
-                context.abort(CODES[int(status)], raw.decode("utf-8", "replace"))
-            if call.receipt:
-                context.set_trailing_metadata(((HEADER, call.receipt),))
-            return raw
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+class _Unary(UnaryBehavior):
+    """A method as grpcio and our `WorkerPool` call it."""
+
+    def __init__(self, caller: Caller, name: str, method: Method) -> None:
+        self._caller = caller
+        self._name = name
+        self._method = method
+
+    def __call__(self, body: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answer, or abort with the status."""
+        call = Call(deadline_of(context), dict(context.invocation_metadata() or ()))
+        status, raw = self._caller.answer(self._name, self._method, body, call)
+        if status is not Status.OK:
+            context.abort(CODES[int(status)], raw.decode("utf-8", "replace"))
+        if call.receipt:
+            context.set_trailing_metadata(((HEADER, call.receipt),))
+        return raw
+
+    def at_once(self, body: bytes, metadata: Iterable[Any], left_s: Callable[[], float]) -> Reply | None:
+        """Answer a small request for a quick model. What can't be read is for a worker to refuse."""
+        if self._method.quick is None or len(body) > SMALL_BODY_BYTES:
+            return None
+        try:
+            request = self._method.request_class.FromString(body)
+        except DecodeError:
+            return None
+        if not self._method.quick(request):
+            return None
+        call = Call(_deadline(left_s()), dict(metadata or ()))
+        status, raw = self._caller.answer(self._name, self._method, body, call, request)
+        if status is not Status.OK:
+            return Reply(None, int(status), raw)
+        return Reply(raw, trailing=((HEADER, call.receipt),) if call.receipt else None)
 
 
 def deadline_of(context: grpc.ServicerContext) -> float | None:
     """`time.monotonic()` when the caller stops listening, or None."""
-    left = context.time_remaining()
-    return None if left is None or left > _FAR_FUTURE_S else time.monotonic() + left
+    return _deadline(context.time_remaining())
+
+
+def _deadline(left_s: float | None) -> float | None:
+    return None if left_s is None or left_s > _FAR_FUTURE_S else time.monotonic() + left_s
 
 
 def _parse(request_class: Any, body: bytes) -> Any:

@@ -1,13 +1,13 @@
 """The gRPC server: grpcio's threaded one, which measured faster than its asyncio one on small and large messages."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
 from strongroom.errors import UnavailableError
+from strongroom.serving.rpc.pool import WorkerPool
 
 MAX_MESSAGE_BYTES: Final = 128 * 1024 * 1024
 
@@ -37,7 +37,7 @@ def make_server(handlers: Sequence[grpc.GenericRpcHandler], limits: RpcLimits) -
         limits: Its bounds.
     """
     server = grpc.server(
-        ThreadPoolExecutor(limits.threads, thread_name_prefix="grpc"),
+        WorkerPool(limits.threads),
         maximum_concurrent_rpcs=limits.calls,
         options=[
             ("grpc.max_receive_message_length", limits.max_message_bytes),

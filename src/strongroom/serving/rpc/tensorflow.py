@@ -40,7 +40,7 @@ class TensorFlowServices:
         """Full service name to its methods."""
         return {
             "tensorflow.serving.PredictionService": {
-                "Predict": Method(wire.PredictRequest, self._predict),
+                "Predict": Method(wire.PredictRequest, self._predict, quick=self._quick),
                 "Classify": Method(wire.ClassificationRequest, self._classify),
                 "Regress": Method(wire.RegressionRequest, self._regress),
                 "MultiInference": Method(wire.MultiInferenceRequest, self._multi_inference),
@@ -51,6 +51,9 @@ class TensorFlowServices:
                 "HandleReloadConfigRequest": Method(wire.ReloadConfigRequest, self._handle_reload),
             },
         }
+
+    def _quick(self, request: Any) -> bool:
+        return self._inference.repository.quick(request.model_spec.name)
 
     def _chosen(self, spec: Any, call: Call) -> Chosen:
         chosen = chosen_from_spec(spec)

@@ -36,7 +36,7 @@ class InferenceV2Service:
                 "ModelReady": Method(wire.ModelReadyRequest, self._model_ready, counted=False),
                 "ServerMetadata": Method(wire.ServerMetadataRequest, self._server_metadata, counted=False),
                 "ModelMetadata": Method(wire.ModelMetadataRequest, self._metadata),
-                "ModelInfer": Method(wire.ModelInferRequest, self._infer),
+                "ModelInfer": Method(wire.ModelInferRequest, self._infer, quick=self._quick),
             }
         }
 
@@ -66,6 +66,9 @@ class InferenceV2Service:
             for tensor in tensors:
                 side.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         return response
+
+    def _quick(self, request: Any) -> bool:
+        return self._inference.repository.quick(request.model_name)
 
     def _infer(self, request: Any, call: Call) -> Any:
         chosen = chosen_version(request.model_name, request.model_version)
