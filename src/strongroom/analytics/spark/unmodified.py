@@ -106,7 +106,7 @@ def _writing(original: Method, session: Session, targets: Mapping[str, Output], 
             raise ConfigurationError("a table is not partitioned into folders", code="spark.partitions")
         inside.table = True
         try:
-            _write_table(session, self._df, output, str(options.get("mode") or getattr(self, _MODE, None) or "error"))
+            write_table(session, self._df, output, str(options.get("mode") or getattr(self, _MODE, None) or "error"))
         finally:
             inside.table = False
         return None
@@ -114,7 +114,18 @@ def _writing(original: Method, session: Session, targets: Mapping[str, Output], 
     return write
 
 
-def _write_table(session: Session, rows: Any, output: Output, mode: str) -> None:
+def write_table(session: Session, rows: Any, output: Output, mode: str) -> None:
+    """Write a table as Spark's save modes say.
+
+    Args:
+        session: Writes.
+        rows: DataFrame.
+        output: The table.
+        mode: error, append, overwrite or ignore.
+
+    Raises:
+        StrongroomError: As `Session.write`.
+    """
     there, chosen = (output.folder / MANIFEST_NAME).exists(), mode.lower()
     if there and chosen == "ignore":
         return
