@@ -91,6 +91,17 @@ def test_receipt_is_about_the_bytes_on_stdout(run: Run, tmp_path: Path, output: 
     assert run("receipt", "r.json", "--result", "result").status == 3
 
 
+def test_receipt_of_a_sealed_result_is_compared_with_the_table(run: Run) -> None:
+    do_import(run)
+    sealed = ("--output", "sealed", "--key", "taxi/key/new")
+    for name in ("one", "two"):
+        sql = f"SELECT count(*) n FROM trips WHERE zone <> '{name}'"
+        into = ("--into", f"tables/{name}", "--receipt", f"{name}.json")
+        assert run("query", sql, "--table", "tables/trips", *sealed, *into).status == 0
+    assert run("receipt", "one.json", "--result", "tables/one").status == 0
+    assert run("receipt", "one.json", "--result", "tables/two").status == 3
+
+
 def test_sealed_result_is_a_table(run: Run) -> None:
     do_import(run)
     sealed = ("--output", "sealed", "--into", "tables/zones", "--key", "taxi/key/new")

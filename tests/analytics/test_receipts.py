@@ -1,5 +1,6 @@
 """Receipts and signatures: what is stated is what was done, and nothing else passes."""
 
+import base64
 import hashlib
 import json
 from dataclasses import replace
@@ -11,9 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strongroom.analytics.manifest import Manifest
-from strongroom.analytics.receipts import Output, Receipt, Worker, sign_receipt, verify_receipt
+from strongroom.analytics.receipts import (
+    Output,
+    Receipt,
+    Worker,
+    sign_receipt,
+    signer_statement,
+    verify_receipt,
+    vouched_signer,
+)
 from strongroom.analytics.signing import Signer, verify_signature
-from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
+from strongroom.attestation.collateral import Collateral
+from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity
+from strongroom.attestation.roots import TrustRoot
+from strongroom.attestation.verify import verify_quote
+from strongroom.errors import ConfigurationError, FormatError, PolicyRejected, StrongroomError, VerificationError
+from strongroom.platforms.simulated import SimulatedMachine
 
 SQL = "SELECT count(*) FROM trips"
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -94,3 +108,67 @@ def test_a_signer_needs_a_long_secret() -> None:
 
 def test_a_signers_text_shows_no_secret() -> None:
     assert repr(SIGNER) == f"Signer({SIGNER.public.hex()})"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMachine:
+    return SimulatedMachine.create(tmp_path_factory.mktemp("machine") / "m", datetime.now(UTC))
+
+
+def vouched(
+    machine: SimulatedMachine, about: bytes = SIGNER.public, *, expected: bytes = b"m" * 32, quotes: int = 1
+) -> bytes:
+    """The signer of a receipt whose workers have quotes about `about`, under a policy that expects `expected`."""
+    quote = base64.b64encode(
+        machine.platform(mr_enclave=b"m" * 32, isv_prod_id=1, isv_svn=1).quote(signer_statement(about))
+    ).decode()
+    workers = tuple(Worker("query", "simulated", "taxi-report", quote if i < quotes else "") for i in range(2))
+    policy = AppraisalPolicy(
+        measurements=(EnclaveIdentity(expected),),
+        tees=frozenset({"sgx"}),
+        tcb_statuses=frozenset({"UpToDate"}),
+        advisories=(),
+        min_tcb_eval_data_number=ANY,
+        accept_simulated=True,
+    )
+    root = TrustRoot("simulated", machine.root_der)
+
+    def genuine(raw: bytes, now: datetime) -> Any:
+        return verify_quote(raw, Collateral.from_json(machine.collateral().encode()), root, now).claims
+
+    return vouched_signer(sign_receipt(replace(RECEIPT, workers=workers), SIGNER), genuine, policy, datetime.now(UTC))
+
+
+def test_evidence_vouches_for_a_signer_that_nobody_named(machine: SimulatedMachine) -> None:
+    assert vouched(machine, quotes=2) == SIGNER.public
+
+
+def test_refuses_evidence_about_another_key(machine: SimulatedMachine) -> None:
+    with pytest.raises(VerificationError, match="another signing key"):
+        vouched(machine, Signer.generate().public, quotes=2)
+
+
+def test_refuses_evidence_of_other_code(machine: SimulatedMachine) -> None:
+    with pytest.raises(PolicyRejected):
+        vouched(machine, expected=b"x" * 32, quotes=2)
+
+
+def test_refuses_a_process_without_evidence(machine: SimulatedMachine) -> None:
+    with pytest.raises(VerificationError, match="no evidence"):
+        vouched(machine, quotes=1)
+
+
+def test_refuses_evidence_that_is_none(machine: SimulatedMachine) -> None:
+    def genuine(raw: bytes, now: datetime) -> Any:
+        return verify_quote(
+            raw, Collateral.from_json(machine.collateral().encode()), TrustRoot("simulated", machine.root_der), now
+        ).claims
+
+    with pytest.raises((VerificationError, FormatError)):
+        vouched_signer(sign_receipt(RECEIPT, SIGNER), genuine, None, datetime.now(UTC))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"signer":"zz","receipt":"{}"}', b'{"signer":"00","receipt":"[]"}'])
+def test_refuses_what_is_no_receipt_before_looking_at_evidence(raw: bytes) -> None:
+    with pytest.raises(FormatError):
+        vouched_signer(raw, None, None, datetime.now(UTC))  # type: ignore[arg-type]

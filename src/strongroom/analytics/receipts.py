@@ -1,5 +1,6 @@
 """Receipts: a signed statement of what was computed, from which tables, by what, and what came out."""
 
+import base64
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from strongroom import __version__
 from strongroom.analytics.engine import query_digest
 from strongroom.analytics.manifest import Manifest
 from strongroom.analytics.signing import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Signer, verify_signature
-from strongroom.errors import FormatError, VerificationError
+from strongroom.attestation.appraise import Rejected, appraise
+from strongroom.attestation.policy import AppraisalPolicy
+from strongroom.errors import FormatError, PolicyRejected, VerificationError
 from strongroom.formats.canonical import JsonValue, canonical_json, parse_json_object
 from strongroom.formats.members import Members, timestamp
+from strongroom.ratls.verify import QuoteVerifier
 
 FORMAT: Final = "strongroom-analytics-receipt/1"
 KIND: Final = "analytics receipt"
@@ -164,6 +168,43 @@ def verify_receipt(
         raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE)
     _compare(statement, sql, output, manifests)
     return statement
+
+
+def vouched_signer(raw: bytes, genuine: QuoteVerifier, policy: AppraisalPolicy, now: datetime) -> bytes:
+    """The signer of a receipt, if the evidence in it vouches for this signer.
+
+    Args:
+        raw: What `sign_receipt` returned.
+        genuine: Verifies quotes.
+        policy: What is expected of every process that took part.
+        now: Aware time.
+
+    Returns:
+        The signing key, for `verify_receipt`, which checks the signature.
+
+    Raises:
+        FormatError: Not a receipt.
+        VerificationError: A process has no evidence, or its evidence is not genuine or about another key.
+        PolicyRejected: The policy does not accept a process.
+        UnavailableError: It can't be verified now.
+    """
+    envelope = parse_json_object(raw, max_bytes=MAX_RECEIPT_BYTES)
+    try:
+        signer = bytes.fromhex(str(envelope["signer"]))
+        workers: Any = parse_json_object(str(envelope["receipt"]).encode(), max_bytes=MAX_RECEIPT_BYTES)["workers"]
+        quotes = [base64.b64decode(worker["quote"], validate=True) for worker in workers]
+    except (KeyError, TypeError, ValueError):
+        raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE) from None
+    if not quotes or not all(quotes):
+        raise VerificationError("a process that took part has no evidence", code="receipt.no_evidence")
+    for quote in quotes:
+        claims = genuine(quote, now)
+        if claims.report_data != signer_statement(signer):
+            raise VerificationError("the evidence is about another signing key", code="receipt.evidence")
+        outcome = appraise(claims, policy, now)
+        if isinstance(outcome, Rejected):
+            raise PolicyRejected(outcome.findings)
+    return signer
 
 
 def _compare(statement: dict[str, Any], sql: str | None, output: bytes | None, manifests: Iterable[Manifest]) -> None:

@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access
+from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access, public_key
 from strongroom.cli.analytics_tables import Force, address
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Owner, put, say
@@ -205,16 +206,42 @@ def _save(target: Path, content: bytes, *, overwrite: bool) -> None:
     say(f"wrote {target}")
 
 
+RECEIPT_EXAMPLES: Final = """Examples:
+
+\b
+  strongroom analytics receipt receipt.json --query "SELECT ..." --result result.csv --keys keys
+  strongroom analytics receipt receipt.json --result result.csv --policy policy.toml --collateral collateral.json
+
+Without --policy the signer must be you, or be named with --trust.
+"""
+
+
 @app.command(
     help="Check a receipt: who signed it, and whether it is about this query, this output and these tables.",
-    epilog='Example: strongroom analytics receipt receipt.json --query "SELECT ..." --result result.csv --keys keys',
+    epilog=RECEIPT_EXAMPLES,
 )
 def receipt(
     file: Annotated[Path, typer.Argument(help="What `query --receipt` wrote.", show_default=False)],
     sql: Annotated[str | None, typer.Option("--query", metavar="SQL|FILE.sql", help="The statement.")] = None,
-    result: Annotated[Path | None, typer.Option("--result", metavar="FILE", help="The output, as bytes.")] = None,
+    result: Annotated[
+        Path | None,
+        typer.Option("--result", metavar="FILE|[NAME=]DIR", help="The output: its bytes, or the new table."),
+    ] = None,
     table: Annotated[
         list[str] | None, typer.Option("--table", metavar="[NAME=]DIR", help="A table it must have read; repeatable.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", metavar="POLICY.toml", help="Believe its signer if the evidence in it satisfies this."
+        ),
+    ] = None,
+    collateral: Annotated[
+        list[Path] | None,
+        typer.Option("--collateral", metavar="FILE", help="QuoteCollateralV3 JSON from Intel; repeatable."),
+    ] = None,
+    simulated_machine: Annotated[
+        Path | None, typer.Option("--simulated-machine", metavar="DIR", help="Believe this simulated machine: trials.")
     ] = None,
     keys: Keys = None,
     owner: Owner = None,
@@ -227,20 +254,33 @@ def receipt(
         VerificationError: It is not genuine, or about something else.
         StrongroomError: A file can't be read.
     """
-    from strongroom.analytics.receipts import MAX_RECEIPT_BYTES, verify_receipt
+    from strongroom.analytics.receipts import MAX_RECEIPT_BYTES, verify_receipt, vouched_signer
     from strongroom.analytics.table import read_manifest
+    from strongroom.cli.policy_file import load_policy
+    from strongroom.cli.verify import _verifier as quote_verifier
     from strongroom.room.file_errors import file_errors
 
-    access = find_access(keys, owner, state, trust)
     with file_errors(file), file.open("rb") as stream:
         raw = stream.read(MAX_RECEIPT_BYTES + 1)
-    digest = None
-    if result:
+    trusted = {public_key(text) for text in trust or []}
+    if policy:
+        genuine = quote_verifier(collateral or [], simulated_machine)
+        trusted.add(vouched_signer(raw, genuine, load_policy(policy), datetime.now(UTC)))
+    sealed = result is not None and not result.is_file()
+    access = find_access(keys, owner, state, trust) if table or sealed or not trusted else None
+    manifests, digest = [], None
+    if access:
+        trusted |= access.trusted
+        reading = replace(access.reading(), trusted=frozenset(trusted))
+        manifests = [read_manifest(folder, name, reading) for name, folder in map(address, table or [])]
+        if sealed:
+            name, folder = address(str(result))
+            digest = read_manifest(folder, name, reading).digest
+    if result and not sealed:
         with file_errors(result), result.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").digest()
-    manifests = [read_manifest(folder, name, access.reading()) for name, folder in map(address, table or [])]
     statement = verify_receipt(
-        raw, trusted=access.trusted, sql=sql and _statement(sql), output=digest, manifests=manifests
+        raw, trusted=frozenset(trusted), sql=sql and _statement(sql), output=digest, manifests=manifests
     )
     for worker in statement["workers"]:
         if worker["platform"] in {"none", "simulated"}:
