@@ -91,6 +91,18 @@ def test_a_cancelled_training_leaves_the_last_good_version_served(trained: Any, 
     assert (again.status_code, again.json()["state"]) == (200, "cancelled")
 
 
+def test_a_continuation_can_be_cancelled_before_its_first_tree(trained: Any, gate: Gate) -> None:
+    # While the leaves of the old trees are fitted again, there is no progress to report.
+    before = dict(trained.storage.files)
+    location = trained.train(ASYNC, continue_training="True").headers["location"]
+    assert gate.reached.wait(30)
+    assert trained.http.delete(location).status_code == 202
+    gate.opened.set()
+    document = ended(trained, location)
+    assert (document["state"], document["progress"]["done"]) == ("cancelled", 0)
+    assert trained.storage.files == before
+
+
 def test_a_caller_who_waits_is_told_of_the_cancellation(trained: Any, gate: Gate) -> None:
     answers: list[httpx.Response] = []
     board = trained.service.board

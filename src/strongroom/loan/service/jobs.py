@@ -75,8 +75,17 @@ class Job:
             JobCancelled: It was.
         """
         self.progress = (done, total)
+        self.check()
+
+    def check(self) -> bool:
+        """End the work of a job that was cancelled, where there is no progress to report; else False.
+
+        Raises:
+            JobCancelled: It was.
+        """
         if self._cancel.is_set():
             raise JobCancelled("the job was cancelled; nothing was published")
+        return False
 
     def cancel(self) -> None:
         """Ask for its end; it comes with the next report of progress."""

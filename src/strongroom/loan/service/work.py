@@ -70,11 +70,11 @@ def train(call: TrainCall, settings: TrainSettings, models: LoadedModels, job: J
     place = Place(model.root, model.directory)
     data = find_batch(place, call.data_directory, call.size)
     if call.continue_training:
-        outcome = continue_training(place, data, model.name, progress=job.advance)
+        outcome = continue_training(place, data, model.name, progress=job.advance, cancelled=job.check)
         write_continued(place, outcome, f"{MODELS}/{model.name}_continued.json")
         version = outcome.version
     else:
-        version = loan.train(place, data, model.name, settings, progress=job.advance)
+        version = loan.train(place, data, model.name, settings, progress=job.advance, cancelled=job.check)
     models.refresh(model)
     results = loan.evaluate(place, data, model.name, f"{MODELS}/{model.name}_results", version=version.number)
     return trained(model.name, results.evaluation.report)
