@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.deployment.kubernetes.nodes import SIZES
-from strongroom.deployment.kubernetes.site import Site, load_site
+from strongroom.deployment.kubernetes.site import Site
+from strongroom.deployment.kubernetes.site_file import load_site
 from strongroom.deployment.kubernetes.template import write_site
 
 ROOM_TOML = 'url = "https://broker.strongroom-broker.svc:8443"\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.deployment.kubernetes.nodes import SIZES, retirement_warning
-from strongroom.deployment.kubernetes.site import load_site
+from strongroom.deployment.kubernetes.site_file import load_site
 from strongroom.deployment.kubernetes.template import write_site
 from strongroom.errors import ConfigurationError, WouldOverwrite
 

@@ -77,6 +77,25 @@ def test_each_step_received_its_own_keys_and_no_others(room: Path) -> None:
     assert holders == {"load-data"}
 
 
+@pytest.mark.slow
+@pytest.mark.testdata
+def test_the_public_loan_book_is_through_within_90_seconds(testdata: Path, tmp_path: Path) -> None:
+    """32,581 rows; the reference's data."""
+    began_s = time.monotonic()
+    run = strongroom(
+        "pipeline", "run", "--local", "--data", str(testdata / "credit_risk" / "credit_risk_dataset.csv"),
+        "--out", str(tmp_path / "room"),
+    )  # fmt: skip
+    took_s = time.monotonic() - began_s
+    assert run.returncode == 0, run.stderr
+    assert took_s < 90
+    metrics = json.loads((tmp_path / "room" / "metrics.json").read_text())
+    assert metrics["AUC"] > 90
+    assert metrics["Accuracy"] > 90
+    assert "<polyline" in (tmp_path / "room" / "roc.svg").read_text()
+    assert (tmp_path / "room" / "report.html").is_file()
+
+
 @contextmanager
 def broker(room: Path) -> Iterator[None]:
     """The trial's broker, started again."""

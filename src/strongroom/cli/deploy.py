@@ -222,7 +222,7 @@ def delete(
 
 def _load(path: Path) -> "Site":
     from strongroom.deployment.kubernetes.nodes import retirement_warning
-    from strongroom.deployment.kubernetes.site import load_site
+    from strongroom.deployment.kubernetes.site_file import load_site
 
     site = load_site(path)
     warning = retirement_warning(site.nodes.size)

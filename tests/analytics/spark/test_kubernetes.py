@@ -30,7 +30,7 @@ from strongroom.analytics.spark.settings import accepted
 from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, TableWriter, Writing
 from strongroom.deployment.kubernetes.render import spark_files
-from strongroom.deployment.kubernetes.site import load_site
+from strongroom.deployment.kubernetes.site_file import load_site
 from strongroom.deployment.kubernetes.template import write_site
 from strongroom.deployment.kubernetes.text import load
 
