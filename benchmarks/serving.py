@@ -206,7 +206,7 @@ def predict(model: str, name: str, array: Any) -> Any:
 
 
 def infer(array: Any) -> Any:
-    request = inference_v2.ModelInferRequest(model_name="tabular", id="1")
+    request = inference_v2.ModelInferRequest(model_name="tabular")
     request.inputs.add(name="inputs", datatype="FP32", shape=array.shape)
     request.raw_input_contents.append(array.tobytes())
     return request

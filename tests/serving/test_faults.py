@@ -125,11 +125,8 @@ def test_chunked_body_without_end_is_refused_at_the_limit(serve: Any, memory: An
     with connect(served) as connection:
         connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         answer = b""
-        try:
-            for _ in range(100):
-                connection.sendall(b"3e8\r\n" + b" " * 1000 + b"\r\n")
-        except OSError:
-            pass
+        for _ in range(11):  # the last one crosses the limit; more would be answered by a reset
+            connection.sendall(b"3e8\r\n" + b" " * 1000 + b"\r\n")
         while chunk := connection.recv(1000):
             answer += chunk
         assert b"400" in answer and b"larger" in answer

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 FLAGS: Final = frozenset({"enable_batching", "allow_reload_requests"})
+SWITCH_S: Final = 0.0005
 PINNED_NAME: Final = "strongroom"  # a DNS name for clients that pin the key but must compare some name
 PLAINTEXT_WARNING: Final = "warning: models are read in the clear; whoever owns this machine can read and change them"
 EPILOG: Final = """Examples:
@@ -297,10 +298,16 @@ def _run(
 
 def _start(server: "ModelServer") -> None:
     """Start; a model that can't be loaded yet is reported and tried again, readiness waits for it."""
+    import gc
+
+    # Two threads read from the network, one for each API. One that works lets the other wait at most this long.
+    sys.setswitchinterval(SWITCH_S)
     try:
         server.start()
     except StrongroomError as error:
         _say(f"warning: {error.message}; trying again")
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no need to look at it again and again
 
 
 def _rpc_threads(concurrency: int, *, batched: bool) -> int:

@@ -43,9 +43,10 @@ def load_version(
         engine.close()
         raise
     finally:
-        trim_heap()
+        trim_heap(files.read_bytes)
     quick = slowest_s < QUICK_S and not settings.isolated  # a process that hangs must hold no thread that reads
-    return ServedVersion(settings.name, version, engine, _runner(engine, settings), digest, quick=quick)
+    runner = _runner(engine, settings)
+    return ServedVersion(settings.name, version, engine, runner, digest, quick=quick, model_bytes=files.read_bytes)
 
 
 def _engine(maker: EngineMaker, files: VersionFiles, settings: ModelSettings) -> Engine:

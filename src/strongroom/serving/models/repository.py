@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -95,9 +94,8 @@ class Repository:
             for model in self._models.values():
                 self._settle(model)
 
-    @contextmanager
-    def lease(self, chosen: Chosen) -> Iterator[ServedVersion]:
-        """Use a version; it stays loaded meanwhile.
+    def lease(self, chosen: Chosen) -> ServedVersion:
+        """Acquire a version: it stays loaded until it is released. It is its own context manager.
 
         Raises:
             Refused: No such model, version or label.
@@ -105,11 +103,7 @@ class Repository:
         for _ in range(3):  # a version found may be retired before it is leased: its successor is then there
             version = self.find(chosen)
             if version.acquire():
-                try:
-                    yield version
-                finally:
-                    version.release()
-                return
+                return version
         raise Refused(Status.UNAVAILABLE, "the model is being replaced")
 
     def find(self, chosen: Chosen) -> ServedVersion:
@@ -253,7 +247,7 @@ class Repository:
             model.made_with.pop(version, None)
             log.info("model version unloaded", model=model.settings.name, version=version, drained=drained)
         if retired:
-            trim_heap()
+            trim_heap(sum(served.model_bytes for served in retired.values()))
         _forget_oldest(model)
 
     def _finish(self, models: Sequence[ModelSettings], after: Mapping[str, _Model]) -> None:

@@ -4,6 +4,7 @@ import enum
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from strongroom.serving.engines import Engine, Signature
 from strongroom.serving.models.runner import Runner
@@ -47,13 +48,23 @@ class ServedVersion:
         engine: The loaded model.
         runner: How requests reach the engine.
         digest: SHA-256 over its files, in hex.
+        model_bytes: Size of its files.
         quick: Whether one row takes so little time that handing it to another thread would take longer.
     """
 
     def __init__(
-        self, model: str, version: int, engine: Engine, runner: Runner, digest: str, *, quick: bool = False
+        self,
+        model: str,
+        version: int,
+        engine: Engine,
+        runner: Runner,
+        digest: str,
+        *,
+        quick: bool = False,
+        model_bytes: int = 0,
     ) -> None:
         self.quick = quick
+        self.model_bytes = model_bytes
         self.model = model
         self.version = version
         self.digest = digest
@@ -84,6 +95,12 @@ class ServedVersion:
             self._leases -= 1
             if self._retired:
                 self._condition.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def retire(self, timeout_s: float) -> bool:
         """Take no new requests, wait for those under way, then close the engine.

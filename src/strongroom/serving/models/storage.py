@@ -133,6 +133,7 @@ class VersionFiles:
         self._folder = folder
         self._max_file_bytes = max_file_bytes
         self._digests: dict[str, str] = {}
+        self.read_bytes = 0
         self.names = frozenset(_walk(storage, folder, "", 0))
 
     def read(self, name: str) -> bytes:
@@ -154,6 +155,7 @@ class VersionFiles:
                         f"a model file is larger than {self._max_file_bytes} bytes", code="serving.model_size"
                     )
         content = b"".join(parts)
+        self.read_bytes += size
         self._digests[name] = hashlib.sha256(content).hexdigest()
         return content
 

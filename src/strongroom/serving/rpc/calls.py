@@ -49,15 +49,17 @@ class Method:
 
     Args:
         request_class: Message class of the request.
-        use: Turns a request into a response message.
+        use: Turns a request into a response: a message or its bytes.
         counted: Whether the metrics count its calls.
         quick: Whether a request will be answered in next to no time; None for a method that never is.
+        read: From the request's bytes to what `use` and `quick` take; None for the message itself.
     """
 
     request_class: Any
     use: UseCase
     counted: bool = True
     quick: Callable[[Any], bool] | None = None
+    read: Callable[[bytes], Any] | None = None
 
 
 class Caller:
@@ -86,9 +88,8 @@ class Caller:
         status = Status.OK
         try:
             wanted = self._wants_receipt(call)
-            raw: bytes = method.use(
-                _parse(method.request_class, body) if parsed is None else parsed, call
-            ).SerializeToString()
+            response = method.use(_read(method, body) if parsed is None else parsed, call)
+            raw: bytes = response if isinstance(response, bytes) else response.SerializeToString()
             if wanted is not None and call.answer is not None:
                 call.receipt = wanted.issue(call.answer, body, raw)
         except Exception as error:  # this is where every surprise ends
@@ -141,8 +142,8 @@ class _Unary(UnaryBehavior):
         if self._method.quick is None or len(body) > SMALL_BODY_BYTES:
             return None
         try:
-            request = self._method.request_class.FromString(body)
-        except DecodeError:
+            request = _read(self._method, body)
+        except InvalidRequest:
             return None
         if not self._method.quick(request):
             return None
@@ -162,8 +163,8 @@ def _deadline(left_s: float | None) -> float | None:
     return None if left_s is None or left_s > _FAR_FUTURE_S else time.monotonic() + left_s
 
 
-def _parse(request_class: Any, body: bytes) -> Any:
+def _read(method: Method, body: bytes) -> Any:
     try:
-        return request_class.FromString(body)
+        return (method.read or method.request_class.FromString)(body)
     except DecodeError:
         raise InvalidRequest("the request is not a protobuf message of the expected form") from None

@@ -86,8 +86,32 @@ class WorkerPool(ThreadPoolExecutor):
         """Called by grpcio, in the thread that reads from the network, for each call that arrives."""
         ours = READS_FIRST and len(args) == _ARGUMENTS and args[0] is _server._unary_response_in_pool  # noqa: SLF001
         if ours and isinstance(args[3], UnaryBehavior) and args[5] is None:
-            return _Reading(super().submit, fn, *args[:4]).finished
+            finished: Future[Any] = _Reading(super().submit, fn, *args[:4]).finished
+            return finished
         return super().submit(fn, *args, **kwargs)
+
+
+class _Finished:
+    """Tells grpcio, which counts calls under way, that a call is done: the part of a `Future` it uses."""
+
+    __slots__ = ("_callbacks", "_done")
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[Any], Any]] = []
+        self._done = False
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Call a function at the end; grpcio does this before the message can arrive: it holds the server's lock."""
+        if self._done:
+            fn(self)
+        else:
+            self._callbacks.append(fn)
+
+    def set_result(self, _: None) -> None:
+        """The end."""
+        self._done = True
+        while self._callbacks:
+            self._callbacks.pop()(self)
 
 
 class _Reading:
@@ -107,7 +131,7 @@ class _Reading:
     def __init__(
         self, submit: Any, run: Any, respond: Callable[..., None], event: Any, state: Any, behavior: UnaryBehavior
     ) -> None:
-        self.finished: Future[None] = Future()  # grpcio counts calls under way by it
+        self.finished: Any = _Finished()
         self._submit, self._run, self._respond = submit, run, respond
         self._event, self._state, self._behavior = event, state, behavior
         self._receive = _server._receive_message(state, event.call, None)  # noqa: SLF001

@@ -1,12 +1,13 @@
 """tensorflow.serving.PredictionService and ModelService."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from strongroom.serving.engines import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 from strongroom.serving.inference import Answer, Inference
 from strongroom.serving.models.repository import Chosen
 from strongroom.serving.rpc.calls import Call, Method
+from strongroom.serving.rpc.lookalikes import Asked, Reader, Writer
 from strongroom.serving.rpc.messages import (
     check_metadata_fields,
     chosen_from_spec,
@@ -17,6 +18,7 @@ from strongroom.serving.rpc.messages import (
     status_response,
 )
 from strongroom.serving.status import InvalidRequest, Refused, Status, status_of
+from strongroom.serving.tensors.dtypes import Array
 from strongroom.serving.tensors.tensor_proto import decode_tensor, fill_tensor
 from strongroom.serving.wire import tensorflow as wire
 
@@ -35,12 +37,13 @@ class TensorFlowServices:
     def __init__(self, inference: Inference, reload: Reload) -> None:
         self._inference = inference
         self._reload = reload
+        self._write = Writer()
 
     def services(self) -> dict[str, dict[str, Method]]:
         """Full service name to its methods."""
         return {
             "tensorflow.serving.PredictionService": {
-                "Predict": Method(wire.PredictRequest, self._predict, quick=self._quick),
+                "Predict": Method(wire.PredictRequest, self._predict, quick=self._quick, read=_predict_reader()),
                 "Classify": Method(wire.ClassificationRequest, self._classify),
                 "Regress": Method(wire.RegressionRequest, self._regress),
                 "MultiInference": Method(wire.MultiInferenceRequest, self._multi_inference),
@@ -52,26 +55,24 @@ class TensorFlowServices:
             },
         }
 
-    def _quick(self, request: Any) -> bool:
-        return self._inference.repository.quick(request.model_spec.name)
+    def _quick(self, asked: Asked) -> bool:
+        return self._inference.repository.quick(asked.chosen.name)
 
     def _chosen(self, spec: Any, call: Call) -> Chosen:
         chosen = chosen_from_spec(spec)
         call.model = self._inference.repository.known(chosen.name)
         return chosen
 
-    def _predict(self, request: Any, call: Call) -> Any:
-        chosen = self._chosen(request.model_spec, call)
-        inputs = {name: decode_tensor(tensor) for name, tensor in request.inputs.items()}
-        answer = self._inference.predict(
-            chosen, request.model_spec.signature_name, inputs, tuple(request.output_filter), call.deadline
+    def _predict(self, asked: Asked, call: Call) -> Any:
+        call.model = self._inference.repository.known(asked.chosen.name)
+        call.answer = answer = self._inference.predict(
+            asked.chosen, asked.signature, asked.inputs, asked.outputs, call.deadline
         )
-        call.answer = answer
-        response = wire.PredictResponse()
-        for name, array in answer.outputs.items():
-            fill_tensor(response.outputs[name], array)
-        fill_spec(response.model_spec, answer)
-        return response
+        if len(answer.outputs) != 1:
+            return _predict_response(answer, answer.outputs)
+        ((name, array),) = answer.outputs.items()
+        key = (answer.model, answer.version, answer.signature, name)
+        return self._write(key, array, lambda array: _predict_response(answer, {name: array}))
 
     def _classify(self, request: Any, call: Call) -> Any:
         chosen = self._chosen(request.model_spec, call)
@@ -130,6 +131,33 @@ class TensorFlowServices:
             response.status.error_code = int(status)
             response.status.error_message = message
         return response
+
+
+def _predict_reader() -> Reader:
+    """Reads PredictRequest."""
+
+    def decode(request: Any) -> Asked:
+        inputs = {name: decode_tensor(tensor) for name, tensor in request.inputs.items()}
+        spec = request.model_spec
+        return Asked(chosen_from_spec(spec), spec.signature_name, inputs, tuple(request.output_filter))
+
+    def content(request: Any) -> bytes:
+        (tensor,) = request.inputs.values()
+        return bytes(tensor.tensor_content)
+
+    def exchange(request: Any, other: bytes) -> None:
+        (tensor,) = request.inputs.values()
+        tensor.tensor_content = other
+
+    return Reader(wire.PredictRequest, decode, content, exchange)
+
+
+def _predict_response(answer: Answer, outputs: Mapping[str, Array]) -> Any:
+    response = wire.PredictResponse()
+    for name, array in outputs.items():
+        fill_tensor(response.outputs[name], array)
+    fill_spec(response.model_spec, answer)
+    return response
 
 
 def _check_tasks(tasks: Any) -> None:
