@@ -132,6 +132,7 @@ def test_a_kept_column_divides_the_rows(room: Any) -> None:
         ("process", "book/loans.csv", "--keep", "loan_status"),
         ("continue", "--data", "processed", "--rounds", "0"),
         ("promote", "7"),
+        ("versions", "--model", "nobody"),
         ("export", "--format", "joblib", "--out", "x"),
     ],
     ids=" ".join,

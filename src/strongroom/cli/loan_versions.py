@@ -38,10 +38,10 @@ class ExportFormat(StrEnum):
 
 def versions(model: ModelName = "loan", as_json: Json = False) -> None:
     """List the versions of a model."""
-    from strongroom.loan.catalog import read_catalog
+    from strongroom.loan.catalog import known_catalog
 
     with loan_room() as room:
-        catalog = read_catalog(room, model)
+        catalog = known_catalog(room, model)
     if as_json:
         data({"champion": catalog.champion, "versions": [asdict(v) for v in catalog.versions]}, as_json)
         return

@@ -160,6 +160,21 @@ def promote(storage: Storage, model: str, number: int) -> Version:
     return version
 
 
+def known_catalog(storage: Storage, model: str) -> Catalog:
+    """The catalog of a model that has a version.
+
+    Raises:
+        ConfigurationError: There is no such model, code ``loan.unknown_model``, or its name is not allowed.
+        FormatError: The catalog is malformed.
+    """
+    catalog = read_catalog(storage, model)
+    if not catalog.versions:
+        raise ConfigurationError(
+            f"there is no model {model!r}", code="loan.unknown_model", hint="train it with `strongroom loan train`"
+        )
+    return catalog
+
+
 def load_model(storage: Storage, model: str, number: int | None = None) -> Bundle:
     """Load a version, the champion by default.
 
@@ -167,11 +182,7 @@ def load_model(storage: Storage, model: str, number: int | None = None) -> Bundl
         ConfigurationError: Unknown model or version, code ``loan.unknown_model`` or ``loan.unknown_version``.
         FormatError: Catalog or bundle is malformed, or the bundle is not the one that was published.
     """
-    catalog = read_catalog(storage, model)
-    if not catalog.versions:
-        raise ConfigurationError(
-            f"there is no model {model!r}", code="loan.unknown_model", hint="train it with `strongroom loan train`"
-        )
+    catalog = known_catalog(storage, model)
     version = catalog.find(number)
     try:
         with storage.open(_path(model, version.file)) as source:
