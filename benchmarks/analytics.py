@@ -1,24 +1,33 @@
-"""What encryption costs a query: the same SQL over the same rows, encrypted and plain, interleaved in one run.
+"""What encryption costs: the same work over the same rows, encrypted and plain, in turns, in one run.
 
-    python benchmarks/analytics.py [--rows 1_000_000,10_000_000,30_000_000] [--rounds 7] [--folder DIR]
+    python benchmarks/analytics.py --folder DIR make     [--rows 1_000_000,10_000_000,30_000_000]
+    python benchmarks/analytics.py --folder DIR embedded [--rows ...] [--rounds 7]
+    python benchmarks/analytics.py --folder DIR spark    [--rows ...] [--executors 1,2] [--work aggregate,write] [--add]
+    python benchmarks/analytics.py attest
+    python benchmarks/analytics.py chart
 
-The plain table is the decrypted form of the encrypted one, file by file, so both have the same encodings, row groups
-and codec. An encrypted run includes everything a job does: open the manifest, unwrap keys, check every file's tail,
-open the footers, start the engine. A plain run starts the engine too. "CPU" divides processor times, the system's share
-included, because other work on the machine does not count there; "wall" is the median of the rounds.
+Each call replaces its own part of ``results/analytics.json``, so a run can be cut in pieces. The plain table is the
+decrypted form of the encrypted one, file by file, so both have the same encodings, row groups and codec. An encrypted
+run includes everything a query does: open the manifest, unwrap keys, check every file's tail and footer; the embedded
+engine is started anew for each query, on both sides. Which side goes first alternates. "CPU" divides processor times,
+the system's share included, because other work on the machine does not count there; "wall" divides medians.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import shutil
+import signal
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -53,12 +62,17 @@ ASKED = {
     "wide": WIDE,
 }
 
+# "write" is a copy of all rows, read and written again; it is Spark's only.
+WORKS = (*ASKED, "write")
+
 Timing = tuple[float, float]
+Times = dict[str, list[Timing]]
+Measured = tuple[str, Times]
 
 
 def make_tables(folder: Path, rows: int) -> tuple[dict[str, Path], float]:
     """Encrypted tables, and a plain one; rows per second of making the first."""
-    folders = {name: folder / f"{rows}-{name}" for name in (*PROTECTIONS, "plain")}
+    folders = tables(folder, rows)
     rate = 0.0
     for name, protection in PROTECTIONS.items():
         shutil.rmtree(folders[name], ignore_errors=True)
@@ -73,6 +87,10 @@ def make_tables(folder: Path, rows: int) -> tuple[dict[str, Path], float]:
         with part.open() as reader, (folders["plain"] / part.path.name).open("wb") as file:
             shutil.copyfileobj(reader, file, 2**26)
     return folders, rate
+
+
+def tables(folder: Path, rows: int) -> dict[str, Path]:
+    return {name: folder / f"{rows}-{name}" for name in (*PROTECTIONS, "plain")}
 
 
 def reading() -> Reading:
@@ -100,61 +118,179 @@ def plain(folder: Path, sql: str, threads: int) -> None:
     connection.close()
 
 
-def compare(folders: Mapping[str, Path], rounds: int, threads: int) -> dict[str, dict[str, dict[str, float]]]:
-    results = {}
-    for name, sql in ASKED.items():
-        timings: dict[str, list[Timing]] = {variant: [] for variant in ("plain", *PROTECTIONS)}
-        for _ in range(rounds):
-            for variant, times in timings.items():
-                run = plain if variant == "plain" else embedded
-                times.append(timed(partial(run, folders[variant], sql, threads)))
-        results[name] = {variant: summary(times, timings["plain"]) for variant, times in timings.items()}
-    return results
+def in_turns(works: Mapping[str, Callable[[], Timing]], rounds: int) -> Times:
+    """Every variant in each round, forwards and backwards in turn; the first round is not counted."""
+    times: Times = {variant: [] for variant in works}
+    for number in range(rounds + 1):
+        for variant in list(works) if number % 2 else list(works)[::-1]:
+            timing = works[variant]()
+            if number:
+                times[variant].append(timing)
+    return times
 
 
-def summary(times: list[Timing], against: list[Timing]) -> dict[str, float]:
+def summaries(times: Times) -> dict[str, dict[str, object]]:
+    return {variant: summary(found, times["plain"]) for variant, found in times.items()}
+
+
+def summary(times: list[Timing], against: list[Timing]) -> dict[str, object]:
     def median(values: list[Timing], index: int) -> float:
         return statistics.median(value[index] for value in values)
 
     return {
         "wall_s": round(median(times, 0), 4),
-        "cpu_s": round(median(times, 1), 4),
         "wall_ratio": round(median(times, 0) / median(against, 0), 3),
         "least_wall_ratio": round(min(t[0] for t in times) / min(t[0] for t in against), 3),
-        "cpu_ratio": round(median(times, 1) / median(against, 1), 3),
+        "cpu_ratio": round(median(times, 1) / max(median(against, 1), 0.01), 3),
+        "rounds": len(times),
+        "wall_and_cpu_s": " ".join(f"{wall:.4f}/{cpu:.2f}" for wall, cpu in times),
     }
+
+
+def earlier(found: Mapping[str, Any]) -> Times:
+    """The times of an earlier call, to which this one adds."""
+    return {
+        variant: [(float(wall), float(cpu)) for wall, _, cpu in (t.partition("/") for t in f["wall_and_cpu_s"].split())]
+        for variant, f in found.items()
+    }
+
+
+def measure_embedded(folders: Mapping[str, Path], asked: list[str], rounds: int, threads: int) -> Iterator[Measured]:
+    for name in asked:
+        works = {
+            variant: partial(
+                timed, partial(plain if variant == "plain" else embedded, folders[variant], ASKED[name], threads)
+            )
+            for variant in ("plain", *PROTECTIONS)
+        }
+        yield name, in_turns(works, rounds)
+
+
+def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str], rounds: int) -> Iterator[Measured]:
+    """Ours and the plain cluster side by side; both read the table that fits."""
+    import analytics_spark  # type: ignore[import-not-found]  # it stands beside this script
+
+    with (
+        analytics_spark.room(MASTERS) as environment,
+        analytics_spark.Cluster("ours", environment, executors) as ours,
+        analytics_spark.Cluster("plain", environment, executors) as stock,
+    ):
+        print(f"  ready after: ours {ours.ready_s:.1f} s, plain {stock.ready_s:.1f} s", flush=True)
+
+        def ask(variant: str, request: Mapping[str, str]) -> Timing:
+            answer = (stock if variant == "plain" else ours).ask(folder=str(folders[variant]), **request)
+            return answer["wall"], answer["cpu"]
+
+        for name in asked:
+            variants = ("plain", "uniform") if name in {"wide", "write"} else ("plain", *PROTECTIONS)
+            requests = {
+                variant: {"out": str(folders["plain"].parent / f"out-{variant}")}
+                if name == "write"
+                else {"sql": ASKED[name]}
+                for variant in variants
+            }
+            yield name, in_turns({v: partial(ask, v, request) for v, request in requests.items()}, rounds)
+
+
+def show(name: str, found: Any) -> None:
+    ratios = ", ".join(f"{v}: wall {r['wall_ratio']} CPU {r['cpu_ratio']}" for v, r in found.items() if v != "plain")
+    print(f"  {name:10} plain {found['plain']['wall_s']:.3f} s  {ratios}", flush=True)
+
+
+def place(path: tuple[str, ...]) -> dict[str, Any]:
+    """What stands at a place of the result file; empty if nothing does."""
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for name in path:
+        found = found.get(name, {})
+    return found
+
+
+def merge(*path: str, value: object) -> None:
+    """Put a value into the result file; the machine stands beside it."""
+    results = place(())
+    results["machine"] = {
+        "processor": processor(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "duckdb": duckdb.__version__,
+        "pyspark": version("pyspark"),
+    }
+    inner = results
+    for name in path[:-1]:
+        inner = inner.setdefault(name, {})
+    inner[path[-1]] = value
+    RESULT.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def processor() -> str:
+    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return models[0] if models else platform.machine()
+
+
+def measure_attestation(rounds: int) -> None:
+    import analytics_spark
+
+    with analytics_spark.room(MASTERS) as environment:
+        times = analytics_spark.attestation_s(environment, rounds)
+    print(f"attestation and keys: {statistics.median(times):.2f} s", flush=True)
+    merge("attestation", value={"median_s": round(statistics.median(times), 3), "rounds": rounds})
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that clusters are ended
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("make", "embedded", "spark", "attest", "chart"))
     parser.add_argument("--rows", default="1_000_000,10_000_000,30_000_000")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--folder", type=Path, default=None, help="keep the tables here")
+    parser.add_argument("--executors", default="1,2")
+    parser.add_argument("--work", default="count,aggregate,hourly,wide", help="which: " + ", ".join(WORKS))
+    parser.add_argument("--add", action="store_true", help="add rounds to those of an earlier call")
+    parser.add_argument("--folder", type=Path, default=Path("analytics-benchmark"), help="where the tables are")
     options = parser.parse_args()
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="strongroom-analytics-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, object] = {
-        "machine": {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count()},
-        "python": platform.python_version(),
-        "duckdb": duckdb.__version__,
-        "rounds": options.rounds,
-        "threads": options.threads,
-        "load_before": os.getloadavg(),
-    }
-    for text in options.rows.split(","):
-        rows = int(text)
-        folders, rate = make_tables(folder, rows)
+    if options.part == "attest":
+        measure_attestation(options.rounds)
+    elif options.part == "chart":
+        import analytics_chart  # type: ignore[import-not-found]  # it stands beside this script
+
+        analytics_chart.draw(json.loads(RESULT.read_text()))
+    else:
+        for rows in map(int, options.rows.split(",")):
+            run_part(options, rows)
+
+
+def run_part(options: argparse.Namespace, rows: int) -> None:
+    print(f"{rows:,} rows", flush=True)
+    folders = tables(options.folder, rows)
+    if options.part == "make":
+        options.folder.mkdir(parents=True, exist_ok=True)
+        folders, rate = make_tables(options.folder, rows)
         size = sum(path.stat().st_size for path in folders["uniform"].iterdir())
-        compared = compare(folders, options.rounds, options.threads)
-        results[str(rows)] = {"rows_per_s_made": round(rate), "bytes": size, "embedded": compared}
-        for name, variants in compared.items():
-            ratios = ", ".join(f"{v}: wall {r['wall_ratio']} CPU {r['cpu_ratio']}" for v, r in variants.items())
-            print(f"{rows:>11,} rows  {name:10} plain {variants['plain']['wall_s']:.3f} s  {ratios}", flush=True)
-    results["load_after"] = os.getloadavg()
-    RESULT.write_text(json.dumps(results, indent=1) + "\n")
-    if options.folder is None:
-        shutil.rmtree(folder)
+        merge("tables", str(rows), value={"rows_per_s_made": round(rate), "bytes": size})
+        return
+    asked = options.work.split(",")
+    if options.part == "embedded":
+        found = measure_embedded(folders, asked, options.rounds, options.threads)
+        keep(found, "embedded", str(rows), add=options.add)
+        return
+    for executors in map(int, options.executors.split(",")):
+        keep(
+            measure_spark(folders, executors, asked, options.rounds),
+            "spark",
+            str(rows),
+            str(executors),
+            add=options.add,
+        )
+
+
+def keep(measured: Iterator[Measured], *path: str, add: bool) -> None:
+    for name, new in measured:
+        times = new
+        if add and (found := place(path).get(name)):
+            old = earlier(found)
+            times = {variant: old.get(variant, []) + more for variant, more in new.items()}
+        merge(*path, name, value=summaries(times))
+        show(name, summaries(times))
 
 
 if __name__ == "__main__":
