@@ -249,7 +249,7 @@ FULL = """
         session.spark.sparkContext.setLogLevel("OFF")
         small = session.write(session.spark.range(10), "t", folder, key="taxi/key/trips")
         try:
-            rows = session.spark.range(2_000_000).selectExpr("id", "uuid() as word")
+            rows = session.spark.range(500_000).selectExpr("id", "uuid() as word")
             session.write(rows, "t", folder, key="taxi/key/trips", replace=True)
         except Exception as error:
             print(error.code if isinstance(error, StrongroomError) else explained(error, {}).code)
