@@ -5,6 +5,7 @@ from typing import Any, Final
 
 CHART: Final = Path(__file__).parents[1] / "docs" / "images" / "analytics-benchmark.png"
 QUERIES: Final = ("aggregate", "hourly", "wide")
+MILLIONS: Final = (1, 10, 30)
 LIMITS: Final = {"embedded": 1.15, "spark": 1.05}
 
 
@@ -25,7 +26,10 @@ def draw(results: dict[str, Any]) -> None:
         panel.axhline(1, color="black", linewidth=0.8)
         panel.axhline(LIMITS[name], color="grey", linewidth=0.8, linestyle=":")
         panel.set_xscale("log")
-        panel.set_xlabel("rows, millions (log)")
+        panel.set_xlabel("rows, millions")
+        panel.set_xlim(0.8, 40)
+        panel.set_xticks(MILLIONS, list(map(str, MILLIONS)))
+        panel.set_xticks([], minor=True)
         panel.legend(fontsize="small")
     embedded.set_ylabel("time, encrypted / plain")
     FigureCanvasAgg(figure)
@@ -50,6 +54,8 @@ def _spark(panel: Any, found: dict[str, Any]) -> None:
     for executors, line in (("1", "--"), ("2", "-")):
         for number, name in enumerate((*QUERIES, "write")):
             sizes = [rows for rows in _millions(found) if name in found[rows].get(executors, {})]
+            if not sizes:
+                continue
             ratios = [found[rows][executors][name]["uniform"]["wall_ratio"] for rows in sizes]
             places = [int(rows) / 1e6 for rows in sizes]
             label = f"{name}, {executors} executor{'s' if executors == '2' else ''}"
