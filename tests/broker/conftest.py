@@ -337,7 +337,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
     programs = postgresql_programs()
     if programs is None:
         pytest.skip("PostgreSQL is absent: no initdb in /usr/lib/postgresql/*/bin or on PATH (apt install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a socket has at most 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path has at most 107 bytes
     try:
         server = PostgresqlServer(programs, folder)
         server.start()
