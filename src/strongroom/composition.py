@@ -1,5 +1,6 @@
 """Reads settings once and wires the parts. The only module that may name the simulated platform."""
 
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -63,6 +64,18 @@ def enter() -> "Room":
     return enter_room(
         find_platform(settings, workload), broker_address(settings.room, workload), workload, settings.storage
     )
+
+
+def arguments() -> tuple[str, ...]:
+    """The arguments of the workload's command, then what whoever started it added (``insecure_host_arguments``).
+
+    Raises:
+        FormatError: What was added is malformed.
+    """
+    from strongroom.workload.arguments import VARIABLE, read_arguments
+
+    added = os.environ.get(VARIABLE)
+    return (*sys.argv[1:], *(read_arguments(added) if added else ()))
 
 
 def room_settings() -> RoomSettings:

@@ -168,6 +168,15 @@ def test_host_arguments_are_let_in_only_where_the_workload_says_so(folder: Path)
     assert "insecure__use_cmdline_argv" not in manifest["loader"]
 
 
+def test_the_host_adds_arguments_to_python_but_never_says_what_it_runs(folder: Path) -> None:
+    loader = fill_in(render_manifest(workload(folder, insecure_host_arguments="true")))["loader"]
+    assert "insecure__use_cmdline_argv" not in loader  # `-c CODE` would be one of them
+    assert loader["argv"][1] == "app/serve.py"
+    assert loader["env"]["STRONGROOM_ARGUMENTS"] == {"passthrough": True}
+    loader = fill_in(render_manifest(workload(folder)))["loader"]
+    assert "STRONGROOM_ARGUMENTS" not in loader["env"]
+
+
 def test_a_virtual_environment_is_found_and_measured(folder: Path) -> None:
     manifest = fill_in(render_manifest(workload(folder), interpreter="/opt/strongroom/bin/python3"))
     assert manifest["loader"]["argv"][:2] == ["/opt/strongroom/bin/python3", "app/serve.py"]
@@ -202,7 +211,6 @@ def test_only_spark_s_pods_listen_to_spark(folder: Path) -> None:
         ({"command": '["python3", "app/serve.py", "{{ env.SECRET }}"]'}, "manifest.text"),
         ({"environment": '{ X = "{% raw %}" }'}, "manifest.text"),
         ({"command": '["bin/server"]'}, "manifest.program"),
-        ({"insecure_host_arguments": "true"}, "manifest.arguments"),
         ({"environment": '{ LD_PRELOAD = "mine.so" }'}, "manifest.environment"),
         ({"mounts": "[]"}, "manifest.one_key"),
         (

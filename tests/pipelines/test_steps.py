@@ -37,7 +37,7 @@ def enclave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def script(program: Path, body: str) -> None:
-    program.write_text(f"#!{sys.executable}\nimport os, sys, pathlib\nstorage = pathlib.Path()\n{body}\n")
+    program.write_text(f"#!{sys.executable}\nimport json, os, sys, pathlib\nstorage = pathlib.Path()\n{body}\n")
     program.chmod(0o755)
 
 
@@ -61,7 +61,6 @@ def test_inputs_go_in_outputs_come_out_sealed(enclave: Path, tmp_path: Path) -> 
 def test_an_enclave_finds_itself_the_room_and_its_inputs_where_it_starts(enclave: Path, tmp_path: Path) -> None:
     script(
         enclave,
-        "import json\n"
         "files = [str(path) for path in sorted(storage.rglob('*')) if path.is_file()]\n"
         "print(json.dumps({'files': ' '.join(files), 'argv': ' '.join(sys.argv[1:]),"
         " 'said': ' '.join(os.environ['STRONGROOM_' + name] for name in ('WORKLOAD', 'ROOM', 'STORAGE'))}))",
@@ -69,8 +68,19 @@ def test_an_enclave_finds_itself_the_room_and_its_inputs_where_it_starts(enclave
     (tmp_path / "in").write_bytes(b"abc")
     assert steps.run_step("train", {"data": str(tmp_path / "in")}, {}, ("7",)) == {
         "files": "data room/room.toml train.manifest.sgx",
-        "argv": "train 7",
+        "argv": "train",
         "said": "/work/workload.toml /room /work",
+    }
+
+
+def test_an_enclave_s_command_stays_and_its_arguments_come_beside_it(enclave: Path) -> None:
+    script(
+        enclave,
+        "print(json.dumps({'argv': ' '.join(sys.argv[1:]), 'added': os.environ['STRONGROOM_ARGUMENTS']}))",
+    )
+    assert steps.run_step("train", {}, {}, ("-c", "1000")) == {
+        "argv": "train",
+        "added": '{"arguments": ["-c", "1000"]}',
     }
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from strongroom.deployment.gramine_spark import CALL_VARIABLE, HOSTS_FOLDERS, SparkRuntime
 from strongroom.errors import ConfigurationError
+from strongroom.workload.arguments import VARIABLE as ADDED_ARGUMENTS
 from strongroom.workload.definition import Workload
 from strongroom.workload.files import digest_file, find_trusted
 
@@ -117,6 +118,8 @@ def _loader(
     if provisioning is not None:
         # Who says where the server is does not matter: it must show a certificate of the roots that are measured.
         lines.append(f"loader.env.SECRET_PROVISION_SERVERS = {_PASSTHROUGH}")
+    if is_python and workload.insecure_host_arguments:
+        lines.append(f"loader.env.{ADDED_ARGUMENTS} = {_PASSTHROUGH}  # the workload asks for it")
     if spark is not None:
         lines.append(f"loader.env.{CALL_VARIABLE} = {_PASSTHROUGH}")
     return lines
@@ -125,19 +128,13 @@ def _loader(
 def _arguments(workload: Workload, program: str, *, is_python: bool) -> str:
     """The line that says the arguments. Gramine takes the manifest's or the host's, never both.
 
-    Raises:
-        ConfigurationError: The host would say all of Python's arguments, and so its code.
+    Who says all of Python's arguments says its code. So Python's are the manifest's, and what the host may add comes
+    in a variable (`strongroom.workload.arguments`).
     """
-    if not workload.insecure_host_arguments:
+    if is_python or not workload.insecure_host_arguments:
         # By its path, Python finds the folder of libraries that it belongs to.
         first = program if is_python and _environment_file(program) else workload.command[0]
         return f"loader.argv = {_list([first, *workload.command[1:]])}"
-    if is_python:
-        raise ConfigurationError(
-            "under Gramine the host's arguments take the place of the whole command, and Python takes code there",
-            code="manifest.arguments",
-            hint="write the arguments into `command`, without insecure_host_arguments",
-        )
     return "loader.insecure__use_cmdline_argv = true  # the workload asks for it"
 
 

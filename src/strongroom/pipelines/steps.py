@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.pipelines.published import MAX_PUBLISHED_BYTES, parse_published
 from strongroom.pipelines.sources import SEALED, SEALED_FOLDER, sealed_name
+from strongroom.workload.arguments import VARIABLE as ADDED_ARGUMENTS
+from strongroom.workload.arguments import write_arguments
 
 WORKLOADS: Final = Path(__file__).parent / "workloads"
 ENCLAVE_LAUNCHER: Final = "gramine-sgx"
@@ -110,7 +112,8 @@ def _launch(settings: StepSettings, name: str, storage: Path, arguments: tuple[s
         folder = None
     else:
         environment, folder = _lay_out_enclave(settings.enclaves / name, storage), storage
-        command = [ENCLAVE_LAUNCHER, name, *arguments]
+        environment |= {ADDED_ARGUMENTS: write_arguments(arguments)} if arguments else {}
+        command = [ENCLAVE_LAUNCHER, name]
     sys.stdout.flush()
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as step:
         said = step.stdout.read(MAX_PUBLISHED_BYTES + 1) if step.stdout else b""
