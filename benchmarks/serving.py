@@ -319,9 +319,48 @@ def tabular(seconds: float, rounds: int, peers: dict[str, Path]) -> dict[str, An
         targets.append(Target("fastapi", "rest v1", url, echo, JSON, other))
         check_same_answers(targets, row)
         rows = best(targets, seconds, rounds)
-        alone = engine_alone(model, row)
-    print(f"engine alone, one thread: {alone:.0f} predictions/s")
-    return {"connections": CONNECTIONS, "engine_alone_per_s": alone, "rows": [asdict(one) for one in rows]}
+        print("both at once:")
+        together = [
+            {key: value for key, value in asdict(one).items() if key != "cpu_ms_per_request"}
+            for one in beside([targets[0], targets[2]], seconds)
+        ]
+        per_s = engine_alone(model, row)
+    print(f"engine alone, one thread: {per_s:.0f} predictions/s")
+    return {
+        "connections": CONNECTIONS,
+        "engine_alone_per_s": per_s,
+        "rows": [asdict(one) for one in rows],
+        "grpc_v2_beside_rest_v1": together,
+        "times_the_better_peer": ratios(rows),
+    }
+
+
+def ratios(rows: list[Row]) -> dict[str, float]:
+    """Requests a second against the better of MLServer and KServe, by protocol."""
+    found = {}
+    for protocol in ("grpc v2", "rest v2", "rest v1"):
+        peers = [
+            row.requests_per_s for row in rows if row.server in {"mlserver", "kserve"} and row.protocol == protocol
+        ]
+        ours = [row.requests_per_s for row in rows if row.server == "strongroom" and row.protocol == protocol]
+        if peers and ours:
+            found[protocol] = max(ours) / max(peers)
+            print(f"{protocol}: {found[protocol]:.2f} times the better peer")
+    return found
+
+
+def beside(targets: list[Target], seconds: float) -> list[Row]:
+    """Both APIs at once, each with its own connections: neither may starve the other."""
+    rows: list[Row] = []
+    threads = [threading.Thread(target=lambda one=one: rows.append(h2load(one, seconds))) for one in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for row in rows:
+        row.cpu_ms_per_request = float("nan")  # of both together
+        show(row)
+    return rows
 
 
 def check_same_answers(targets: list[Target], row: Any) -> None:

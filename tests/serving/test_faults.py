@@ -407,3 +407,54 @@ def test_a_held_engine_does_not_hold_the_rest_server(served: Any, scale: Any) ->
         assert waiting.result(10)[1] == {"predictions": [[10.0, 10.0]]}
         for future in started:
             future.result(10)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """One HTTP/2 frame (RFC 9113, 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """One header field, never indexed, not compressed (RFC 7541, 6.2.3)."""
+    return b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def opened_call(served: Any) -> socket.socket:
+    """A connection with one gRPC call whose message is yet to come."""
+    connection = socket.create_connection(("127.0.0.1", served.server.grpc_port), timeout=10)
+    fields = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": f"/{PREDICT}".encode(),
+        b":authority": b"x",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }
+    head = b"".join(literal(name, value) for name, value in fields.items())
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, head))
+    return connection
+
+
+def test_two_gigabyte_message_over_grpc_is_refused_before_it_is_read(served: Any) -> None:
+    before = resident_mb()
+    with opened_call(served) as connection:
+        connection.sendall(frame(0, 0, 1, b"\0" + (2**31 - 1).to_bytes(4, "big") + b"ab"))
+        answer = b""
+        while b"larger than max" not in answer:  # the text is sent as it is: `grpc-message`
+            part = connection.recv(4096)
+            assert part, answer
+            answer += part
+    assert resident_mb() - before < 200
+    assert ask(served).tolist() == [[2, 2]]
+
+
+def test_slow_grpc_callers_hold_nobody_up(served: Any) -> None:
+    connections = [opened_call(served) for _ in range(40)]  # more than there are workers
+    connections += [socket.create_connection(("127.0.0.1", served.server.grpc_port), timeout=10) for _ in range(40)]
+    try:
+        for connection in connections:
+            connection.sendall(frame(0, 0, 1, b"\0\0\0") if connection in connections[:40] else b"PRI * HT")
+        assert [ask(served, value)[0, 0] for value in range(5)] == [0, 2, 4, 6, 8]
+    finally:
+        for connection in connections:
+            connection.close()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_CONFIG_BYTES: Final = 1024 * 1024
 FLAGS: Final = frozenset({"enable_batching", "allow_reload_requests"})
-SWITCH_S: Final = 0.0005
+SWITCH_S: Final = 0.0001
+GARBAGE_OBJECTS: Final = 10_000  # Python's 700 is one collection every few requests
 PINNED_NAME: Final = "strongroom"  # a DNS name for clients that pin the key but must compare some name
 PLAINTEXT_WARNING: Final = "warning: models are read in the clear; whoever owns this machine can read and change them"
 EPILOG: Final = """Examples:
@@ -276,10 +277,12 @@ def _run(
     precision: Literal["f32", "bf16"],
 ) -> None:
     from strongroom.cli.engines import engine_makers
+    from strongroom.serving.models.heap import bound_heap
     from strongroom.serving.server import ModelServer
 
     if options.grpc_port is None and options.rest_port is None:
         raise ConfigurationError("neither gRPC nor REST has a port", code="serving.ports")
+    bound_heap()
     _configure_logging()
     identity = choice.identity()
     tls = choice.tls(storage, identity)
@@ -308,6 +311,7 @@ def _start(server: "ModelServer") -> None:
         _say(f"warning: {error.message}; trying again")
     gc.collect()
     gc.freeze()  # what is loaded stays: no need to look at it again and again
+    gc.set_threshold(GARBAGE_OBJECTS)
 
 
 def _rpc_threads(concurrency: int, *, batched: bool) -> int:

@@ -1,10 +1,28 @@
-"""Gives memory that was freed back to the system."""
+"""Keeps the C library from hoarding memory that was freed."""
 
 import ctypes
 import gc
 from typing import Final
 
 WORTH_BYTES: Final = 16 * 1024 * 1024
+_M_MMAP_THRESHOLD: Final = -3  # glibc, malloc.h
+_M_ARENA_MAX: Final = -8
+_MAPPED_FROM_BYTES: Final = 1024 * 1024
+_ARENAS: Final = 2
+
+
+def bound_heap() -> None:
+    """Call once, early: few arenas, and large blocks (images, batches) go back to the system when they are freed.
+
+    Otherwise each of many threads keeps an arena of its own, and after a first large request the C library keeps blocks
+    of up to 32 MB for later. Does nothing where the C library is not glibc.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, _ARENAS)
+        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
+    except (AttributeError, OSError):
+        return
 
 
 def trim_heap(model_bytes: int) -> None:

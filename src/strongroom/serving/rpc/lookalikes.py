@@ -20,7 +20,7 @@ MAX_TRIES: Final = 8
 _FLIP: Final = bytes(range(255, -1, -1))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A prediction that is asked for, in either API.
 

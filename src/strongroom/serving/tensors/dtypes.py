@@ -89,7 +89,9 @@ def dtype_of(array: Array) -> DType:
     Raises:
         InvalidRequest: The engine returned something that can't travel.
     """
-    found = _BY_NUMPY.get(array.dtype.newbyteorder("<") if array.dtype.kind != "O" else array.dtype)
+    found = _BY_NUMPY.get(array.dtype)
+    if found is None and array.dtype.kind != "O":
+        found = _BY_NUMPY.get(array.dtype.newbyteorder("<"))
     if found is None:
         raise InvalidRequest(f"an output of type {array.dtype} can't be sent")
     return found
