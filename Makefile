@@ -9,7 +9,7 @@ TENSORFLOW := $(VENV)/tensorflow
 DATA   ?=
 OUT    ?= demo-room
 
-.PHONY: help demo test test-all test-federated test-tensorflow lint lock clean
+.PHONY: help demo test test-all test-slow test-federated test-tensorflow lint lock clean
 
 help:
 	@echo "make demo [DATA=loans.csv]   the loan-default job, attested end to end (simulated platform)"
@@ -44,6 +44,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# The long tests of PARTS (folders below tests); there may be none.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n 2 $(PARTS) || [ $$? = 5 ]
 
 # second(folder, lock): another environment with the libraries of one lock; everything else is the first one's.
 define second
