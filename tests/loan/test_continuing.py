@@ -7,7 +7,7 @@ import pytest
 import xgboost as xgb
 
 from strongroom.errors import ConfigurationError, FormatError
-from strongroom.loan import jobs
+from strongroom.loan import jobs, training
 from strongroom.loan.book import LoanBook, join
 from strongroom.loan.catalog import load_model, publish, read_catalog
 from strongroom.loan.continuing import ContinueSettings, continue_training, write_continued
@@ -65,6 +65,25 @@ def test_with_all_rows_the_old_trees_keep_their_splits_and_their_leaves_learn(st
     assert splits == old_splits
     assert not np.allclose(leaves, old_leaves)
     assert outcome.after["log_loss"] < outcome.before["log_loss"]
+
+
+def test_leaves_are_fitted_to_so_many_rows_at_most_from_old_and_new(
+    started: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    build = training._whole_matrix
+
+    def watch(books: Any, preprocessor: Any) -> Any:
+        seen.append([len(book) for book in books])
+        return build(books, preprocessor)
+
+    monkeypatch.setattr(training, "REFRESH_ROWS", 400)
+    monkeypatch.setattr(training, "_whole_matrix", watch)
+    continue_training(started, "second", settings=ContinueSettings(rounds=1, champion=True))
+    ((old, new),) = seen
+    assert old > 0
+    assert new > 0
+    assert old + new <= 400 + 2  # each batch's share is rounded up
 
 
 def test_constrained_trees_keep_their_leaves(started: Any) -> None:

@@ -19,7 +19,7 @@ CHUNK_ROWS: Final = 500_000
 # Below, waiting for each other costs the threads more than they gain.
 PARALLEL_FROM_ROWS: Final = 10_000
 VALIDATION_SHARE: Final = 0.1
-# Leaves are averages: of more rows they hardly change (docs/benchmarks.md), but all features exist at once for them.
+# A leaf's value is an average, which more rows hardly change; but the features of all of them exist at once.
 REFRESH_ROWS: Final = 500_000
 PARAMETERS: Final = frozenset(
     {
