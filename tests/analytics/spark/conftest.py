@@ -94,6 +94,8 @@ def java() -> None:
 def opened(shared: Session, rights: Rights, switched: SwitchedKms) -> Iterator[Session]:
     """The shared session; what a test changes in it is undone."""
     yield shared
+    # Else the next application of this process would be given tables of this test, whose files are gone.
+    shared._tables.clear()
     switched.denied.clear()
     switched.masters = dict(SPARK_MASTERS)
     switched.failure = None
