@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, FormatError
 from strongroom.outcome import end_with_status
 
 if TYPE_CHECKING:
@@ -69,13 +69,23 @@ def enter() -> "Room":
 def arguments() -> tuple[str, ...]:
     """The arguments of the workload's command, then what whoever started it added (``insecure_host_arguments``).
 
+    As after `enter`, an uncaught error of ours ends the process with `error:` and `hint:` lines, not a traceback.
+
     Raises:
-        FormatError: What was added is malformed.
+        ConfigurationError: What was added is malformed.
     """
     from strongroom.workload.arguments import VARIABLE, read_arguments
 
+    sys.excepthook = end_with_status
     added = os.environ.get(VARIABLE)
-    return (*sys.argv[1:], *(read_arguments(added) if added else ()))
+    try:
+        return (*sys.argv[1:], *(read_arguments(added) if added else ()))
+    except FormatError as error:
+        raise ConfigurationError(
+            f"{VARIABLE} is malformed: {error.message}",
+            code="workload.arguments",
+            hint="""set it to {"arguments": ["one", "two"]}, or not at all""",
+        ) from None
 
 
 def room_settings() -> RoomSettings:
