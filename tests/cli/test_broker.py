@@ -12,12 +12,14 @@ import sqlalchemy as sa
 
 from strongroom.attestation.claims import Claims
 from strongroom.broker.app import create_app
+from strongroom.broker.audit import Entry
+from strongroom.broker.log_head import FILE_NAME, LogHead, read_head
 from strongroom.broker.parts import Parts, open_parts
 from strongroom.broker.server import serving
 from strongroom.broker.settings import load_settings
 from strongroom.broker.setup import create_broker
 from strongroom.broker.tables import audit
-from strongroom.errors import VerificationError
+from strongroom.errors import Finding, VerificationError
 from strongroom.formats.canonical import JsonValue
 from strongroom.formats.kbs import ResourcePath
 from strongroom.platforms.simulated import SimulatedMachine
@@ -350,10 +352,53 @@ class TestLog:
         as_owner("key", "create", "loan/key/other")  # the log goes on from there
         assert as_owner("broker", "log", "--verify").status == 3
 
-    def test_shows_why_somebody_was_refused_on_one_line(self, log: Command, live: Parts) -> None:
-        from strongroom.broker.audit import Entry
-        from strongroom.errors import Finding
+    @pytest.fixture
+    def while_it_waits(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """What happens in each pause of `--follow`; Ctrl-C in the one after the last."""
 
+        def script(*events: Callable[[], object]) -> None:
+            pending = iter(events)
+
+            def pause(_seconds: float) -> None:
+                event = next(pending, None)
+                if event is None:
+                    raise KeyboardInterrupt
+                event()
+
+            monkeypatch.setattr("strongroom.cli.broker.time.sleep", pause)
+
+        return script
+
+    def test_following_remembers_each_stretch_although_ctrl_c_ends_it(
+        self, as_owner: Command, live: Parts, while_it_waits: Callable[..., None], tmp_path: Path
+    ) -> None:
+        head = tmp_path / "broker" / "owner" / FILE_NAME
+        remembered: list[LogHead | None] = []
+
+        def decide() -> None:
+            remembered.append(read_head(head))
+            live.log.append(Entry("attest", "deny", name="later"), datetime.now(UTC))
+
+        while_it_waits(decide, decide)
+        ended = as_owner("broker", "log", "--verify", "--follow")
+        assert [line.split()[0] for line in ended.out.splitlines()] == ["1", "2", "3"]
+        assert [*remembered, read_head(head)] == [LogHead(r.seq, r.leaf_hash) for r in live.log.read()]
+
+    def test_following_notices_a_database_that_is_rolled_back_meanwhile(
+        self, log: Command, live: Parts, while_it_waits: Callable[..., None]
+    ) -> None:
+        live.log.append(Entry("attest", "deny", name="forgotten"), datetime.now(UTC))
+
+        def roll_back() -> None:
+            with live.store.writing() as connection:
+                connection.execute(sa.delete(audit).where(audit.c.seq > 1))
+
+        while_it_waits(roll_back)
+        ended = log("--follow")
+        assert ended.status == 3
+        assert "[audit.rolled_back]" in ended.err
+
+    def test_shows_why_somebody_was_refused_on_one_line(self, log: Command, live: Parts) -> None:
         finding = Finding("measurement.mr_enclave", "found \x1b[31m\nred")
         who: dict[str, JsonValue] = {"simulated": True, "tee": "sgx", "mr_enclave": "ab" * 32, "tcb_status": "UpToDate"}
         live.log.append(Entry("attest", "deny", name="loan-train", who=who, findings=(finding,)), datetime.now(UTC))

@@ -73,12 +73,13 @@ def write_head(path: Path, head: LogHead) -> None:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}", code="audit.head") from None
 
 
-def continuing(records: Iterable[Record], head: LogHead | None) -> Iterator[Record]:
-    """The records of a whole log, if it continues the one that was seen before.
+def continuing(records: Iterable[Record], head: LogHead | None, *, after: int = 0) -> Iterator[Record]:
+    """The records of a log, if it continues the one that was seen before.
 
     Args:
-        records: All of them, in order from 1, already checked among themselves (`strongroom.broker.records.verified`).
-        head: The record seen last; None: nothing to compare with.
+        records: In order, already checked among themselves (`strongroom.broker.records.verified`), to the log's end.
+        head: The record seen last, one of them; None: nothing to compare with.
+        after: Sequence number of the record before the first.
 
     Yields:
         The records.
@@ -86,7 +87,7 @@ def continuing(records: Iterable[Record], head: LogHead | None) -> Iterator[Reco
     Raises:
         VerificationError: Another record stands in that place, or the log ends before it.
     """
-    seq = 0
+    seq = after
     for record in records:
         seq = record.seq
         if head and seq == head.seq and record.leaf_hash != head.leaf_hash:

@@ -2,11 +2,9 @@
 
 import json
 import time
-from collections.abc import Generator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -16,9 +14,11 @@ from strongroom.errors import ConfigurationError
 from strongroom.outcome import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from strongroom.broker.audit import StoredAuditLog
+    from strongroom.broker.log_head import LogHead
     from strongroom.broker.records import Record
 
 FOLLOW_S: Final = 1.0
@@ -194,33 +194,43 @@ def log(
         VerificationError: A record was changed, removed or reordered, or the log was rolled back.
         StrongroomError: The log can't be read.
     """
-    from strongroom.broker.log_head import FILE_NAME, LogHead, continuing, read_head, write_head
+    from strongroom.broker.log_head import FILE_NAME, read_head, write_head
 
     remembered = owner / FILE_NAME if verify and folder is None and owner else None
-    seen = read_head(remembered) if remembered else None
-    last: Record | None = None
-    with closing(_records(folder, owner, follow=follow)) as records:
-        for record in continuing(records, seen):
-            put(record.record.decode() if as_json else _line(json.loads(record.record)))
-            last = record
-    if remembered and last:
-        write_head(remembered, LogHead(last.seq, last.leaf_hash))
+    with owner_client(owner) if folder is None else _stored_log(folder) as source:
+        end = _put_stretch(source.read, None, read_head(remembered) if remembered else None, as_json=as_json)
+        while True:
+            if remembered and end.last.seq:
+                write_head(remembered, end.last)
+            if not follow:
+                break
+            time.sleep(FOLLOW_S)
+            end = _put_stretch(source.read, end, end.last, as_json=as_json)
     if verify:
-        say(f"checked: {last.seq if last else 0} records, last leaf hash {last.leaf_hash.hex() if last else '-'}")
+        say(f"checked: {end.last.seq} records, last leaf hash {end.last.leaf_hash.hex() if end.last.seq else '-'}")
 
 
-def _records(folder: Path | None, owner: Path | None, *, follow: bool) -> "Generator[Record, None, None]":
+class _End(NamedTuple):
+    """The last record that was printed and the one before it; sequence number 0: none."""
+
+    before: "LogHead"
+    last: "LogHead"
+
+
+def _put_stretch(
+    read: "Callable[[int], list[Record]]", end: _End | None, seen: "LogHead | None", *, as_json: bool
+) -> _End:
+    """Print what came since `end`. The last record is read again: a log that was rolled back meanwhile is noticed."""
+    from strongroom.broker.log_head import LogHead, continuing
     from strongroom.broker.records import NO_RECORD, verified
 
-    seq, head = 0, NO_RECORD
-    with owner_client(owner) if folder is None else _stored_log(folder) as log:
-        while True:
-            for record in verified(log.read, after=seq, head=head):
-                seq, head = record.seq, record.leaf_hash
-                yield record
-            if not follow:
-                return
-            time.sleep(FOLLOW_S)
+    before, last = end or _End(LogHead(0, NO_RECORD), LogHead(0, NO_RECORD))
+    stretch = verified(read, after=before.seq, head=before.leaf_hash)
+    for record in continuing(stretch, seen if seen and seen.seq else None, after=before.seq):
+        if record.seq > last.seq:
+            put(record.record.decode() if as_json else _line(json.loads(record.record)))
+            before, last = last, LogHead(record.seq, record.leaf_hash)
+    return _End(before, last)
 
 
 def _stored_log(folder: Path) -> "AbstractContextManager[StoredAuditLog]":
