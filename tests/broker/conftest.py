@@ -244,6 +244,7 @@ class PostgresqlServer:
             self.port = free.getsockname()[1]
         self.settings: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
     def _run(self, program: str, *options: str) -> None:
@@ -269,6 +270,7 @@ class PostgresqlServer:
                 start_new_session=True,
                 **self._as,
             )
+        self._watcher = end_with_us(self._process.pid)
         deadline_s = time.monotonic() + START_S
         while True:
             assert self._process.poll() is None, (self.folder / "server.log").read_text()
@@ -282,6 +284,10 @@ class PostgresqlServer:
 
     def stop(self) -> None:
         """End it as if its machine had lost power."""
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
@@ -320,6 +326,12 @@ class PostgresqlServer:
         name = f"broker_{self._databases}"
         self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
+
+
+def end_with_us(pid: int) -> subprocess.Popen[bytes]:
+    """A process that ends another one when this one ends, however it ends: its input is then closed."""
+    command = ["/bin/sh", "-c", 'read _; kill -QUIT "$0"', str(pid)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def postgresql_programs() -> Path | None:

@@ -1,9 +1,15 @@
 """Two replicas on one PostgreSQL database, a real server of the tests' own, and what a hostile database can't do."""
 
+import contextlib
 import hashlib
 import json
 import os
+import select
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -567,3 +573,40 @@ def test_two_servers_serve_as_one(
             records = list(verified(owner.read))
         assert [json.loads(r.record)["event"] for r in records].count("release") == 2
         assert [service.stop() for service in services] == [0, 0]
+
+
+KILLED_RUN = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("broker_conftest", sys.argv[1])
+conftest = importlib.util.module_from_spec(spec)
+sys.modules["broker_conftest"] = conftest
+spec.loader.exec_module(conftest)
+server = conftest.PostgresqlServer(Path(sys.argv[2]), Path(sys.argv[3]))
+server.start()
+print(server._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_tests_own_server_ends_with_a_run_that_is_killed(postgresql: "PostgresqlServer") -> None:
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    try:
+        command: list[str | Path] = [
+            sys.executable,
+            "-c",
+            KILLED_RUN,
+            Path(__file__).with_name("conftest.py"),
+            postgresql.programs,
+            folder,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            handle = os.pidfd_open(int(done.stdout))
+            try:
+                assert select.select([handle], [], [], 30)[0], "PostgreSQL goes on without its tests"
+            finally:
+                os.close(handle)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
