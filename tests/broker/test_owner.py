@@ -10,6 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey
 
 from strongroom.broker.client import OwnerClient
+from strongroom.broker.folder import write_new
 from strongroom.broker.owner import ALGORITHM, TYPE, OwnerKey, SignedRequest
 from strongroom.broker.owner_gate import OwnerGate
 from strongroom.errors import (
@@ -292,6 +293,36 @@ class TestStrangers:
         assert broker.owner("GET", "/v1/keys").status_code == 200
 
 
+class TestKeyFile:
+    @pytest.fixture
+    def file(self, broker: "Broker") -> Path:
+        return broker.files.owner / "admin.key"
+
+    @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o666])
+    def test_refuses_a_private_key_that_others_may_read(self, file: Path, mode: int) -> None:
+        file.chmod(mode)
+        with pytest.raises(ConfigurationError) as refusal:
+            OwnerKey.load(file)
+        assert (refusal.value.code, refusal.value.hint) == ("owner.key_mode", f"chmod 600 {file}")
+
+    @pytest.mark.parametrize("mode", [0o600, 0o400])
+    def test_takes_one_that_is_its_owners(self, file: Path, mode: int) -> None:
+        public = OwnerKey.load(file).public_pem()
+        file.chmod(mode)
+        assert OwnerKey.load(file).public_pem() == public
+
+    def test_everybody_may_read_the_public_key(self, broker: "Broker") -> None:
+        broker.files.admin_public_key.chmod(0o644)
+        OwnerGate(broker.files.admin_public_key, broker.parts.settings.broker_id, broker.parts.store)
+
+    @pytest.mark.parametrize("content", [b"", b"x", b"-----BEGIN PRIVATE KEY-----\n" * 1000])
+    def test_refuses_what_is_no_key(self, file: Path, content: bytes) -> None:
+        file.write_bytes(content)
+        with pytest.raises(ConfigurationError) as refusal:
+            OwnerKey.load(file)
+        assert refusal.value.code == "owner.key"
+
+
 class TestStatement:
     """The gate itself, with statements the owner's key signs but the owner's client would not make."""
 
@@ -421,8 +452,8 @@ class TestClient:
         folder = tmp_path / "stranger"
         folder.mkdir()
         for name in ("owner.toml", "ca.pem"):
-            (folder / name).write_bytes((wire_broker.files.owner / name).read_bytes())
-        (folder / "admin.key").write_bytes(OwnerKey.generate().private_pem())
+            write_new(folder / name, (wire_broker.files.owner / name).read_bytes())
+        write_new(folder / "admin.key", OwnerKey.generate().private_pem())
         with (
             OwnerClient(folder, url=wire_broker.url, now_s=lambda: clock().timestamp()) as client,
             pytest.raises(KeyReleaseError),
@@ -437,7 +468,7 @@ class TestClient:
         folder = tmp_path / "owner"
         folder.mkdir()
         for name in ("owner.toml", "admin.key"):
-            (folder / name).write_bytes((wire_broker.files.owner / name).read_bytes())
+            write_new(folder / name, (wire_broker.files.owner / name).read_bytes())
         (folder / "ca.pem").write_bytes(make_authority("another", clock()).certificate)
         with OwnerClient(folder, url=wire_broker.url) as client, pytest.raises(UnavailableError):
             client.list_keys()

@@ -7,7 +7,9 @@ is `strongroom.broker.owner_gate`.
 """
 
 import hashlib
+import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,9 @@ from strongroom.errors import ConfigurationError
 ALGORITHM: Final = "Ed25519"
 TYPE: Final = "strongroom-owner+jwt"
 LIFETIME_S: Final = 60
+MAX_KEY_BYTES: Final = 4096
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,9 @@ class OwnerKey:
         """Read the private key, PEM.
 
         Raises:
-            ConfigurationError: Absent, or not an Ed25519 private key.
+            ConfigurationError: Absent, readable by others (as ssh refuses one), or not an Ed25519 private key.
         """
-        key = read_ed25519(path)
+        key = read_ed25519(path, private=True)
         if not key.is_private:
             raise ConfigurationError(f"not a private key: {path}", code="owner.key")
         return cls(key)
@@ -94,16 +99,26 @@ class OwnerKey:
         return "OwnerKey(...)"
 
 
-def read_ed25519(path: Path) -> OKPKey:
+def read_ed25519(path: Path, *, private: bool = False) -> OKPKey:
     """Read an Ed25519 key, private or public, PEM.
 
+    Args:
+        path: The file.
+        private: Whether nobody but the file's owner may read it.
+
     Raises:
-        ConfigurationError: Absent, or another kind of key.
+        ConfigurationError: Absent, readable by others though private, or another kind of key.
     """
     try:
-        key = OKPKey.import_key(path.read_bytes())
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(MAX_KEY_BYTES)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", code="owner.key") from None
+    if private and mode & _OTHERS:
+        raise ConfigurationError(f"others may read {path}", code="owner.key_mode", hint=f"chmod 600 {path}")
+    try:
+        key = OKPKey.import_key(text)
     except (JoseError, ValueError, TypeError):
         key = None
     if key is None or key.curve_name != "Ed25519":
