@@ -196,10 +196,10 @@ def simulated_trust(machine: Path) -> "SimulatedTrust":
         ConfigurationError: The folder is not a simulated machine.
     """
     from strongroom.broker.setup import SimulatedTrust
-    from strongroom.platforms.simulated import SimulatedMachine
+    from strongroom.platforms.simulated import read_trust
 
-    found = SimulatedMachine.load(machine)
-    return SimulatedTrust(found.root_der, found.collateral().encode())
+    root_der, collateral = read_trust(machine)
+    return SimulatedTrust(root_der, collateral.encode())
 
 
 def create_simulated_machine(folder: Path) -> None:

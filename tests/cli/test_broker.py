@@ -104,6 +104,8 @@ class TestInit:
 
     def test_believes_a_simulated_machine_only_by_both_options(self, strongroom: Command, tmp_path: Path) -> None:
         SimulatedMachine.create(tmp_path / "machine", datetime.now(UTC))
+        for private in (tmp_path / "machine").glob("*-key.pem"):
+            private.unlink()  # a broker's machine has no business with them
         assert strongroom("broker", "init", "b", "--allow-simulated").status == 2
         assert strongroom("broker", "init", "b", "--simulated-machine", "machine").status == 2
         assert not (tmp_path / "b").exists()
@@ -233,7 +235,7 @@ class TestAuthorize:
         assert grant.policy.to_json()["measurements"] == [
             {"mr_enclave": measure(load_workload(workload)).mr_enclave.hex()}
         ]
-        assert grant.policy.tcb_statuses == {"UpToDate"}
+        assert grant.policy.tcb_statuses == frozenset({"UpToDate"})
         assert not grant.policy.dangerous_accept_debug
 
     def test_changed_code_needs_a_new_word_of_the_owner(self, as_owner: Command, live: Parts, workload: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.errors import ConfigurationError, WouldOverwrite
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
-from strongroom.platforms.simulated.folder import COLLATERAL, ROOT_DER
+from strongroom.platforms.simulated.folder import COLLATERAL, ROOT_DER, read_trust
 
 
 @pytest.fixture
@@ -49,6 +49,24 @@ def test_what_a_broker_needs_holds_no_private_key(folder: Path) -> None:
     assert (folder / ROOT_DER).read_bytes() == machine.root_der
     assert (folder / COLLATERAL).read_text() == machine.collateral()
     assert "PRIVATE" not in machine.collateral()
+
+
+def test_what_a_broker_needs_is_read_without_the_private_keys(folder: Path) -> None:
+    machine = SimulatedMachine.load(folder)
+    for path in set(folder.iterdir()) - {folder / ROOT_DER, folder / COLLATERAL}:
+        path.unlink()
+    assert read_trust(folder) == (machine.root_der, machine.collateral())
+
+
+@pytest.mark.parametrize("name", [ROOT_DER, COLLATERAL])
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"x" * (64 * 1024 + 1)])
+def test_trust_refuses_a_missing_or_malformed_file(folder: Path, name: str, content: bytes | None) -> None:
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ConfigurationError) as refusal:
+        read_trust(folder)
+    assert refusal.value.code == "simulated.folder"
 
 
 def test_refuses_to_overwrite(folder: Path, now: dt.datetime) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -81,11 +83,30 @@ def read_folder(folder: Path) -> tuple[Pki, ec.EllipticCurvePrivateKey, str]:
     Raises:
         ConfigurationError: A file is missing, malformed or doesn't belong to the others (``simulated.folder``).
     """
-    try:
+    with _expected(folder):
         pki = Pki(**{name: _read_certified(folder, name) for name in _CERTIFIED})
-        collateral = _read(folder / COLLATERAL).decode()
-        json.loads(collateral)
-        return pki, _load_key(_read(folder / ATTESTATION_KEY)), collateral
+        return pki, _load_key(_read(folder / ATTESTATION_KEY)), _read_collateral(folder)
+
+
+def read_trust(folder: Path) -> tuple[bytes, str]:
+    """What a broker needs of a machine, and nothing that makes evidence: its private keys may be elsewhere.
+
+    Returns:
+        The root certificate, DER, and QuoteCollateralV3 JSON.
+
+    Raises:
+        ConfigurationError: One of the two files is missing or malformed (``simulated.folder``).
+    """
+    with _expected(folder):
+        root = _read(folder / ROOT_DER)
+        x509.load_der_x509_certificate(root)
+        return root, _read_collateral(folder)
+
+
+@contextmanager
+def _expected(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a file is malformed"
         raise ConfigurationError(
@@ -93,6 +114,12 @@ def read_folder(folder: Path) -> tuple[Pki, ec.EllipticCurvePrivateKey, str]:
             code="simulated.folder",
             hint="make one with: strongroom platform simulate FOLDER",
         ) from error
+
+
+def _read_collateral(folder: Path) -> str:
+    collateral = _read(folder / COLLATERAL).decode()
+    json.loads(collateral)
+    return collateral
 
 
 def certificate_name(name: str) -> str:
