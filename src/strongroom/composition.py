@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -111,15 +110,16 @@ def broker_address(folder: Path, workload: "Workload") -> "BrokerAddress":
     Raises:
         ConfigurationError: The file is missing or holds anything but ``url``.
     """
+    from strongroom.formats.toml import parse_toml
     from strongroom.room import BrokerAddress
 
     path = folder / "room.toml"
+    hint = "`strongroom broker init DIR` writes DIR/room"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise ConfigurationError(
-            f"can't read {path}", code="room.settings", hint="`strongroom broker init DIR` writes DIR/room"
-        ) from None
+        raw = path.read_bytes()
+    except OSError:
+        raise ConfigurationError(f"can't read {path}", code="room.settings", hint=hint) from None
+    values = parse_toml(raw, what=str(path), code="room.settings", hint=hint)
     if values.keys() != {"url"} or not isinstance(values["url"], str):
         raise ConfigurationError(f'{path} must hold url = "https://..." and nothing else', code="room.settings")
     ca_file = folder / "ca.pem" if workload.broker_ca is None else workload.folder / workload.broker_ca

@@ -12,6 +12,7 @@
     |   +-- Tampered           a bit was flipped
     +-- UnavailableError       somebody else does not answer; trying again may help
     +-- ConfigurationError     settings, workload definition or arguments are wrong
+        +-- MalformedFile      a file that people write is not TOML at all             (malformed)
         +-- MissingFile        no such file or folder; a FileNotFoundError too
         +-- WouldOverwrite     refused to replace something silently
 
@@ -128,6 +129,15 @@ class ConfigurationError(StrongroomError):
     """Settings, a workload definition or arguments are wrong."""
 
     default_code = "configuration.invalid"
+
+
+class MalformedFile(ConfigurationError):
+    """A settings file, a workload definition or another file that people write is not TOML at all.
+
+    TOML that says something wrong is a plain ConfigurationError.
+    """
+
+    default_code = "file.malformed"
 
 
 class MissingFile(ConfigurationError, FileNotFoundError):

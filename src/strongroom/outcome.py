@@ -8,6 +8,7 @@ from strongroom.errors import (
     ConfigurationError,
     FormatError,
     KeyReleaseError,
+    MalformedFile,
     PolicyRejected,
     SealedDataError,
     StrongroomError,
@@ -24,6 +25,7 @@ UNAVAILABLE = 5
 
 # First match wins.
 EXIT_STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
+    (MalformedFile, NOT_GENUINE),
     (ConfigurationError, USAGE),
     (FormatError, NOT_GENUINE),
     (VerificationError, NOT_GENUINE),
@@ -34,14 +36,8 @@ EXIT_STATUS: tuple[tuple[type[StrongroomError], int], ...] = (
 )
 
 
-# A definition that is no TOML at all is malformed input, although it is also a wrong setting.
-MALFORMED_CODES = frozenset({"workload.syntax"})
-
-
 def exit_status(error: StrongroomError) -> int:
     """Exit status of an error: 2 usage, 3 malformed or not genuine, 4 refused by policy, 5 unavailable, 1 bug."""
-    if error.code in MALFORMED_CODES:
-        return NOT_GENUINE
     return next((status for kind, status in EXIT_STATUS if isinstance(error, kind)), BUG)
 
 

@@ -76,7 +76,7 @@ def test_no_arguments_show_the_help() -> None:
     [
         (errors.ConfigurationError("x"), 2),
         (errors.WouldOverwrite("x"), 2),
-        (errors.ConfigurationError("x", code="workload.syntax"), 3),
+        (errors.MalformedFile("x"), 3),
         (errors.FormatError("x"), 3),
         (errors.VerificationError("x"), 3),
         (errors.Tampered("x"), 3),

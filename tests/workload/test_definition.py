@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, MalformedFile
 from strongroom.workload import Mount, Resources, Workload, load_workload
 from strongroom.workload.definition import MAX_DEFINITION_BYTES, parse_workload
 from strongroom.workload.template import render_template
@@ -253,14 +253,21 @@ def test_refuses_what_is_not_toml(text: str, tmp_path: Path) -> None:
 
 def test_syntax_error_names_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "w.toml").write_text("name = 'a'\ncommand = [\n")
-    with pytest.raises(ConfigurationError, match=r"w\.toml: .*(line|end of document)") as refusal:
+    with pytest.raises(ConfigurationError, match=r"w\.toml is not TOML: .*(line|end of document)") as refusal:
         load_workload(tmp_path / "w.toml")
     assert refusal.value.code == "workload.syntax"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"name = 'a'\n\xe4", b"#" * (MAX_DEFINITION_BYTES + 1)])
-def test_refuses_file_that_is_not_text_of_bounded_size(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(("content", "line"), [(b"\xff\xfe", 1), (b"name = 'a'\n\xe4", 2)])
+def test_refuses_file_that_is_not_text(tmp_path: Path, content: bytes, line: int) -> None:
     (tmp_path / "w.toml").write_bytes(content)
+    with pytest.raises(MalformedFile, match=f"line {line}") as refusal:
+        load_workload(tmp_path / "w.toml")
+    assert refusal.value.code == "workload.syntax"
+
+
+def test_refuses_file_that_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_bytes(b"#" * (MAX_DEFINITION_BYTES + 1))
     with pytest.raises(ConfigurationError) as refusal:
         load_workload(tmp_path / "w.toml")
     assert refusal.value.code == "workload.file"

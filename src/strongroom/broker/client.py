@@ -5,7 +5,6 @@ import binascii
 import json
 import ssl
 import time
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from strongroom.errors import (
 )
 from strongroom.formats.canonical import parse_json_object
 from strongroom.formats.kbs import ResourcePath
+from strongroom.formats.toml import parse_toml
 from strongroom.keys.envelope import SessionKey
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -253,9 +253,10 @@ class OwnerClient:
 
 def _settings(path: Path) -> dict[str, str]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raw = path.read_bytes()
+    except OSError:
         raise ConfigurationError(f"cannot read {path}", code="owner.settings", hint=_OWNER_HINT) from None
+    values = parse_toml(raw, what=str(path), code="owner.settings", hint=_OWNER_HINT)
     if values.keys() != {"url", "broker_id"} or not all(isinstance(value, str) for value in values.values()):
         raise ConfigurationError(f"{path} must hold url and broker_id, nothing else", code="owner.settings")
     return values

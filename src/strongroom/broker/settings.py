@@ -1,7 +1,6 @@
 """Settings of the broker: `broker.toml` in its folder, then environment variables `STRONGROOM_BROKER_*`."""
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from strongroom.broker.database_url import DEFAULT_CONNECTIONS, parse_database_url
 from strongroom.errors import ConfigurationError
+from strongroom.formats.toml import parse_toml
 
 ENV_PREFIX = "STRONGROOM_BROKER_"
 MAX_SETTINGS_BYTES = 64 * 1024
@@ -118,7 +118,8 @@ def load_settings(path: Path) -> BrokerSettings:
         The settings, checked.
 
     Raises:
-        ConfigurationError: The file is absent, not TOML or too long; a name is unknown; a value is out of range.
+        ConfigurationError: The file is absent, not TOML (`MalformedFile`) or too long; a name is unknown; a value is
+            out of range.
     """
     try:
         with path.open("rb") as file:
@@ -132,10 +133,9 @@ def load_settings(path: Path) -> BrokerSettings:
     if len(text) > MAX_SETTINGS_BYTES:
         raise ConfigurationError(f"{path} is too long", code="broker.settings")
     _refuse_unknown_variables()
+    document = parse_toml(text, what=str(path), code="broker.settings")
     try:
-        values = BrokerSettings(**tomllib.loads(text.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise ConfigurationError(f"{path} is not TOML", code="broker.settings") from None
+        values = BrokerSettings(**document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])

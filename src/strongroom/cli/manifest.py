@@ -1,7 +1,6 @@
 """`strongroom manifest`: Gramine manifests from workload definitions."""
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -82,16 +81,16 @@ def check(
     """
     from strongroom.deployment.gramine_keys import unknown_keys
     from strongroom.errors import Finding
+    from strongroom.formats.toml import parse_toml
 
     try:
         with file.open("rb") as source:
-            document = tomllib.loads(source.read(MAX_MANIFEST_BYTES).decode("utf-8"))
+            raw = source.read(MAX_MANIFEST_BYTES)
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="manifest.file") from None
-    except (ValueError, RecursionError):
-        raise ConfigurationError(
-            f"{file} is not TOML", code="manifest.file", hint="fill the template in first: gramine-manifest"
-        ) from None
+    document = parse_toml(
+        raw, what=str(file), code="manifest.file", hint="fill the template in first: gramine-manifest"
+    )
     unknown = unknown_keys(document)
     if as_json:
         put(json.dumps({"unknown": list(unknown)}))

@@ -1,7 +1,6 @@
 """Appraisal policies as TOML files."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +27,7 @@ def load_policy(path: Path) -> "AppraisalPolicy":
         FormatError: A member is unknown or malformed (``policy.malformed``).
     """
     from strongroom.attestation.policy import AppraisalPolicy
+    from strongroom.formats.toml import parse_toml
 
     try:
         with path.open("rb") as file:
@@ -36,11 +36,7 @@ def load_policy(path: Path) -> "AppraisalPolicy":
         raise ConfigurationError(f"cannot read {path}: {error.strerror}", code="policy.file") from None
     if len(raw) > MAX_POLICY_BYTES:
         raise ConfigurationError(f"{path} is longer than {MAX_POLICY_BYTES} bytes", code="policy.file")
-    try:
-        document = tomllib.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {type(error).__name__}", code="policy.file") from None
-    return AppraisalPolicy.from_json(document)
+    return AppraisalPolicy.from_json(parse_toml(raw, what=str(path), code="policy.file"))
 
 
 def render_policy(policy: "AppraisalPolicy", comments: Sequence[str] = ()) -> str:

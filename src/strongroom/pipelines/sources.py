@@ -10,7 +10,6 @@ import io
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import BinaryIO, Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from strongroom.errors import ConfigurationError, UnavailableError, VerificationError
+from strongroom.formats.toml import parse_toml
 from strongroom.workload.fields import Table
 
 SEALED: Final = "sealed:"
@@ -70,24 +70,20 @@ def load_sources(path: Path) -> tuple[Source, ...]:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_LIST_BYTES + 1)
-        text = raw.decode() if len(raw) <= MAX_LIST_BYTES else None
-    except (OSError, UnicodeDecodeError):
-        text = None
-    if text is None:
+    except OSError:
+        raw = None
+    if raw is None or len(raw) > MAX_LIST_BYTES:
         raise ConfigurationError(f"{path.name} is not a list of sources", code="pipeline.sources")
-    return parse_sources(text)
+    return parse_sources(raw)
 
 
-def parse_sources(text: str) -> tuple[Source, ...]:
+def parse_sources(text: bytes | str) -> tuple[Source, ...]:
     """Read the list from TOML.
 
     Raises:
         ConfigurationError: It is not such a list, code ``pipeline.sources``, ``pipeline.url`` or ``workload.*``.
     """
-    try:
-        document = Table(tomllib.loads(text))
-    except (ValueError, RecursionError):
-        raise ConfigurationError("the list of sources is not TOML", code="pipeline.sources") from None
+    document = Table(parse_toml(text, what="the list of sources", code="pipeline.sources"))
     entries = document.tables("source", most=MAX_SOURCES)
     document.finish()
     return tuple(_source(entry) for entry in entries)

@@ -1,7 +1,6 @@
 """The workload definition: one strict TOML file (docs/reference/workload.md)."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Final, Literal, cast
 
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.formats.kbs import ResourcePath
+from strongroom.formats.toml import parse_toml
 from strongroom.workload.fields import Table, no_duplicates, refuse_field
 from strongroom.workload.paths import check_relative, is_within
 
@@ -152,7 +152,7 @@ def load_workload(path: Path) -> Workload:
     return parse_workload(_read(absolute), folder=absolute.parent, name=path.name)
 
 
-def parse_workload(text: str, *, folder: Path, name: str = "workload.toml") -> Workload:
+def parse_workload(text: bytes | str, *, folder: Path, name: str = "workload.toml") -> Workload:
     """Reads a workload definition from text.
 
     Args:
@@ -163,17 +163,10 @@ def parse_workload(text: str, *, folder: Path, name: str = "workload.toml") -> W
     Raises:
         ConfigurationError: As `load_workload`.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{name}: {error}", code="workload.syntax") from None
-    except (ValueError, RecursionError):
-        # A number with thousands of digits or brackets nested thousands deep.
-        raise ConfigurationError(f"{name}: not a workload definition", code="workload.syntax") from None
-    return _workload(Table(document), folder / name)
+    return _workload(Table(parse_toml(text, what=name, code="workload.syntax")), folder / name)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_DEFINITION_BYTES + 1)
@@ -185,11 +178,7 @@ def _read(path: Path) -> str:
         ) from None
     if len(raw) > MAX_DEFINITION_BYTES:
         raise ConfigurationError(f"{path} is longer than {MAX_DEFINITION_BYTES} bytes", code="workload.file")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ConfigurationError(f"{path} is not UTF-8 (line {line})", code="workload.file") from None
+    return raw
 
 
 def _workload(document: Table, file: Path) -> Workload:

@@ -16,7 +16,7 @@ class Table:
     """One table of a TOML document.
 
     Args:
-        values: What `tomllib` made of it.
+        values: What `parse_toml` made of it.
         where: Dotted name of the table for messages; "" for the document.
 
     Raises:

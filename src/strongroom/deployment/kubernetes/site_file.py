@@ -9,6 +9,7 @@ from strongroom.broker.database_url import parse_database_url
 from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.site import Broker, Database, Nodes, Pipeline, Service, Share, Site, Spark
 from strongroom.errors import ConfigurationError
+from strongroom.formats.toml import parse_toml
 from strongroom.workload import load_workload
 from strongroom.workload.fields import Table, refuse_field
 
@@ -29,19 +30,16 @@ def load_site(path: Path) -> Site:
     Raises:
         ConfigurationError: It can't be read, a field is wrong, or a workload is.
     """
-    import tomllib
-
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SITE_BYTES + 1)
-        text = raw.decode() if len(raw) <= MAX_SITE_BYTES else ""
-        document = Table(tomllib.loads(text))
     except OSError as error:
         raise ConfigurationError(
             f"can't read {path}: {error.strerror}", code="deploy.site", hint="`strongroom deploy init DIR` writes one"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not a site file: {type(error).__name__}", code="deploy.site") from None
+    if len(raw) > MAX_SITE_BYTES:
+        raise ConfigurationError(f"{path} is longer than {MAX_SITE_BYTES} bytes", code="deploy.site")
+    document = Table(parse_toml(raw, what=str(path), code="deploy.site"))
     return _site(document, path.absolute().parent)
 
 

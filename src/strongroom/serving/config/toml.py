@@ -1,12 +1,12 @@
 """Our own configuration file: everything the options say, and more of it for each model."""
 
-import tomllib
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strongroom.errors import ConfigurationError
+from strongroom.formats.toml import parse_toml
 from strongroom.serving.models.limits import BatchingLimits, ModelLimits
 from strongroom.serving.models.policy import ALL_VERSIONS, ModelSettings, VersionPolicy
 
@@ -135,10 +135,9 @@ def parse_serving_file(raw: bytes) -> ServingFile:
     """
     if len(raw) > MAX_BYTES:
         raise ConfigurationError(f"the serving file is larger than {MAX_BYTES} bytes", code="serving.config")
+    document = parse_toml(raw, what="the serving file", code="serving.config")
     try:
-        file = ServingFile.model_validate(tomllib.loads(raw.decode("utf-8")))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
-        raise ConfigurationError("the serving file is no TOML", code="serving.config") from None
+        file = ServingFile.model_validate(document)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:10])
         raise ConfigurationError(f"the serving file is wrong: {wrong}", code="serving.config") from None
