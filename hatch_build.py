@@ -1,4 +1,4 @@
-"""Build hook: compiles the Spark engine's two Java classes into the wheel, so that users need no Java compiler."""
+"""Build hook: compiles the Spark engine's Java classes into the wheel, so that users need no Java compiler."""
 
 import os
 import sys

@@ -86,7 +86,7 @@ def test_receipt_is_about_the_bytes_on_stdout(run: Run, tmp_path: Path, output: 
     (tmp_path / "result").write_text(asked.out)
     checked = run("receipt", "r.json", "--query", sql, "--result", "result", "--table", "tables/trips")
     assert checked.status == 0 and "no hardware vouches" in checked.err
-    assert json.loads(checked.out)["output"]["form"] == output
+    assert json.loads(checked.out)["outputs"][0]["form"] == output
     (tmp_path / "result").write_text(asked.out.replace("3", "4"))
     assert run("receipt", "r.json", "--result", "result").status == 3
 

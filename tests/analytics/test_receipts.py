@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strongroom.analytics.engine import query_digest
 from strongroom.analytics.manifest import Manifest
 from strongroom.analytics.receipts import (
+    DRIVER,
+    EXECUTOR,
     Output,
     Receipt,
     Worker,
+    executor_statement,
     sign_receipt,
     signer_statement,
     verify_receipt,
@@ -38,7 +42,7 @@ RECEIPT = Receipt(
     tables=(TRIPS,),
     engine=("duckdb", "2.0.0"),
     workers=(Worker("query", "simulated", "taxi-report", "cXVvdGU="),),
-    output=Output("csv", hashlib.sha256(b"42\n").digest(), 1),
+    outputs=(Output("csv", hashlib.sha256(b"42\n").digest(), 1),),
     started=datetime(2026, 11, 21, tzinfo=UTC),
     finished=datetime(2026, 11, 21, 0, 1, tzinfo=UTC),
 )
@@ -46,18 +50,22 @@ RECEIPT = Receipt(
 
 def test_states_everything() -> None:
     statement = verify_receipt(
-        sign_receipt(RECEIPT, SIGNER), trusted=TRUSTED, sql=SQL, output=RECEIPT.output.digest, manifests=[TRIPS]
+        sign_receipt(RECEIPT, SIGNER),
+        trusted=TRUSTED,
+        query=query_digest(SQL),
+        output=RECEIPT.outputs[0].digest,
+        manifests=[TRIPS],
     )
     assert statement["tables"] == [{"name": "trips", "version": 3, "manifest": TRIPS.digest.hex()}]
     assert statement["engine"] == {"name": "duckdb", "version": "2.0.0"}
     assert statement["workers"][0]["quote"] == "cXVvdGU="
-    assert statement["output"]["rows"] == 1
+    assert statement["outputs"][0]["rows"] == 1
 
 
 @pytest.mark.parametrize(
     "compared",
     [
-        {"sql": SQL + " "},
+        {"query": query_digest(SQL + " ")},
         {"output": hashlib.sha256(b"43\n").digest()},
         {"manifests": [replace(TRIPS, version=2)]},
         {"manifests": [replace(TRIPS, table="other")]},
@@ -115,14 +123,34 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> SimulatedMachine:
     return SimulatedMachine.create(tmp_path_factory.mktemp("machine") / "m", datetime.now(UTC))
 
 
+JOB = b"j" * 32
+
+
 def vouched(
-    machine: SimulatedMachine, about: bytes = SIGNER.public, *, expected: bytes = b"m" * 32, quotes: int = 1
+    machine: SimulatedMachine,
+    *,
+    expected: bytes = b"m" * 32,
+    about: bytes = SIGNER.public,
+    executors: dict[str, bytes] | None = None,
+    without: str = "",
+    first: str = DRIVER,
 ) -> bytes:
-    """The signer of a receipt whose workers have quotes about `about`, under a policy that expects `expected`."""
-    quote = base64.b64encode(
-        machine.platform(mr_enclave=b"m" * 32, isv_prod_id=1, isv_svn=1).quote(signer_statement(about))
-    ).decode()
-    workers = tuple(Worker("query", "simulated", "taxi-report", quote if i < quotes else "") for i in range(2))
+    """The signer of a receipt of a driver and executors.
+
+    Args:
+        expected: Measurement in the policy.
+        about: Signer that the driver's quote is about.
+        executors: Name and what its quote is about.
+        without: Name of the one that has no quote.
+        first: Role of the first process.
+    """
+    platform = machine.platform(mr_enclave=b"m" * 32, isv_prod_id=1, isv_svn=1)
+
+    def worker(role: str, about: bytes, name: str = "") -> Worker:
+        quote = "" if name and name == without else base64.b64encode(platform.quote(about)).decode()
+        return Worker(role, "simulated", "taxi-report", quote, name)
+
+    workers = [worker(EXECUTOR, statement, name) for name, statement in (executors or {}).items()]
     policy = AppraisalPolicy(
         measurements=(EnclaveIdentity(expected),),
         tees=frozenset({"sgx"}),
@@ -136,26 +164,56 @@ def vouched(
     def genuine(raw: bytes, now: datetime) -> Any:
         return verify_quote(raw, Collateral.from_json(machine.collateral().encode()), root, now).claims
 
-    return vouched_signer(sign_receipt(replace(RECEIPT, workers=workers), SIGNER), genuine, policy, datetime.now(UTC))
+    stated = replace(RECEIPT, workers=(worker(first, signer_statement(about)), *workers), job=JOB)
+    return vouched_signer(sign_receipt(stated, SIGNER), genuine, policy, datetime.now(UTC))
+
+
+def part(name: str, *, job: bytes = JOB, signer: bytes = SIGNER.public) -> bytes:
+    return executor_statement(job, signer, name)
 
 
 def test_evidence_vouches_for_a_signer_that_nobody_named(machine: SimulatedMachine) -> None:
-    assert vouched(machine, quotes=2) == SIGNER.public
+    assert vouched(machine) == SIGNER.public
+    assert vouched(machine, executors={"app/0": part("app/0"), "app/1": part("app/1")}) == SIGNER.public
 
 
 def test_refuses_evidence_about_another_key(machine: SimulatedMachine) -> None:
     with pytest.raises(VerificationError, match="another signing key"):
-        vouched(machine, Signer.generate().public, quotes=2)
+        vouched(machine, about=Signer.generate().public)
 
 
 def test_refuses_evidence_of_other_code(machine: SimulatedMachine) -> None:
     with pytest.raises(PolicyRejected):
-        vouched(machine, expected=b"x" * 32, quotes=2)
+        vouched(machine, expected=b"x" * 32)
 
 
-def test_refuses_a_process_without_evidence(machine: SimulatedMachine) -> None:
+def test_refuses_an_executor_without_evidence(machine: SimulatedMachine) -> None:
     with pytest.raises(VerificationError, match="no evidence"):
-        vouched(machine, quotes=1)
+        vouched(machine, executors={"app/0": part("app/0"), "app/1": part("app/1")}, without="app/1")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        part("app/1"),  # another executor's
+        part("app/0", job=b"k" * 32),
+        part("app/0", signer=b"x" * 32),
+        signer_statement(SIGNER.public),  # a driver's
+    ],
+)
+def test_refuses_evidence_of_another_part(machine: SimulatedMachine, statement: bytes) -> None:
+    with pytest.raises(VerificationError, match="executor of another job"):
+        vouched(machine, executors={"app/0": statement})
+
+
+def test_refuses_executors_without_a_driver(machine: SimulatedMachine) -> None:
+    with pytest.raises(VerificationError, match="about the signing key"):
+        vouched(machine, first=EXECUTOR)
+
+
+def test_refuses_an_unknown_role(machine: SimulatedMachine) -> None:
+    with pytest.raises(FormatError):
+        vouched(machine, first="bystander")
 
 
 def test_refuses_evidence_that_is_none(machine: SimulatedMachine) -> None:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from strongroom import __version__
-from strongroom.analytics.engine import query_digest
 from strongroom.analytics.manifest import Manifest
 from strongroom.analytics.signing import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Signer, verify_signature
 from strongroom.attestation.appraise import Rejected, appraise
@@ -18,12 +17,16 @@ from strongroom.formats.canonical import JsonValue, canonical_json, parse_json_o
 from strongroom.formats.members import Members, timestamp
 from strongroom.ratls.verify import QuoteVerifier
 
-FORMAT: Final = "strongroom-analytics-receipt/1"
+FORMAT: Final = "strongroom-analytics-receipt/2"
 KIND: Final = "analytics receipt"
-MAX_RECEIPT_BYTES: Final = 4 * 1024 * 1024
+MAX_EXECUTORS: Final = 500
+MAX_RECEIPT_BYTES: Final = 16 * 1024 * 1024
+QUERY, DRIVER, DRIVER_ALONE, EXECUTOR = "query", "driver", "driver and executor", "executor"
+"""What a process did: the embedded engine; Spark on a cluster; Spark in one process; tasks of the driver's."""
+_ROLES: Final = (QUERY, DRIVER, DRIVER_ALONE, EXECUTOR)
 _CODE: Final = "receipt.malformed"
 _MEMBERS: Final = frozenset(
-    {"format", "query", "tables", "engine", "strongroom", "workers", "output", "started", "finished"}
+    {"format", "query", "tables", "engine", "strongroom", "job", "workers", "outputs", "started", "finished"}
 )
 
 
@@ -32,16 +35,19 @@ class Worker:
     """A process that took part.
 
     Args:
-        role: "query", "driver" or "executor".
+        role: `QUERY`, `DRIVER`, `DRIVER_ALONE` or `EXECUTOR`.
         platform: "none" for a process outside a TEE, else "simulated", "gramine", ...
         workload: Name of the workload it ran as; empty outside a room.
-        quote: Its evidence over the receipt's signing key, as base64; empty outside a room.
+        quote: Its evidence as base64, over the receipt's signing key (`signer_statement`) or an executor's part in the
+            job (`executor_statement`); empty outside a room.
+        name: Application and number of an executor; else empty.
     """
 
     role: str
     platform: str
     workload: str = ""
     quote: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,16 @@ class Output:
     """What came out.
 
     Args:
-        form: "table", "csv", "json" or "sealed".
+        form: "table", "csv", "json", "sealed" or "model".
         digest: SHA-256 of the bytes that were written; of the new manifest for "sealed".
         rows: Number of rows.
+        name: Of the new table for "sealed"; else empty.
     """
 
     form: str
     digest: bytes
     rows: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,22 +72,24 @@ class Receipt:
     """What is stated.
 
     Args:
-        query: SHA-256 of the statement.
+        query: SHA-256 of the statement, or of the application's file.
         tables: Manifests of the tables it read.
         engine: Name and version of the engine.
         workers: Processes that took part.
-        output: What came out.
+        outputs: What came out.
         started: When the query began.
         finished: When its last row was written.
+        job: What its executors' evidence is about, 32 bytes; empty where there are none.
     """
 
     query: bytes
     tables: tuple[Manifest, ...]
     engine: tuple[str, str]
     workers: tuple[Worker, ...]
-    output: Output
+    outputs: tuple[Output, ...]
     started: datetime
     finished: datetime
+    job: bytes = b""
 
 
 def signer_statement(public: bytes) -> bytes:
@@ -89,6 +99,17 @@ def signer_statement(public: bytes) -> bytes:
         public: The key, 32 bytes.
     """
     return hashlib.sha512(b"strongroom analytics receipt signer\0" + public).digest()
+
+
+def executor_statement(job: bytes, signer: bytes, name: str) -> bytes:
+    """The 64 bytes of report data by which an executor's quote speaks of its part in one job.
+
+    Args:
+        job: Random bytes of the driver, 32 bytes.
+        signer: Public key that signs the receipt, 32 bytes.
+        name: Application and number of the executor.
+    """
+    return hashlib.sha512(b"strongroom analytics executor\0" + job + signer + name.encode()).digest()
 
 
 def sign_receipt(receipt: Receipt, signer: Signer) -> bytes:
@@ -114,10 +135,15 @@ def _statement(receipt: Receipt) -> dict[str, JsonValue]:
         "tables": [_table(manifest) for manifest in receipt.tables],
         "engine": {"name": receipt.engine[0], "version": receipt.engine[1]},
         "strongroom": __version__,
+        "job": receipt.job.hex(),
         "workers": [
-            {"role": w.role, "platform": w.platform, "workload": w.workload, "quote": w.quote} for w in receipt.workers
+            {"role": w.role, "name": w.name, "platform": w.platform, "workload": w.workload, "quote": w.quote}
+            for w in receipt.workers
         ],
-        "output": {"form": receipt.output.form, "digest": receipt.output.digest.hex(), "rows": receipt.output.rows},
+        "outputs": [
+            {"form": made.form, "name": made.name, "digest": made.digest.hex(), "rows": made.rows}
+            for made in receipt.outputs
+        ],
         "started": timestamp(receipt.started),
         "finished": timestamp(receipt.finished),
     }
@@ -131,7 +157,7 @@ def verify_receipt(
     raw: bytes,
     *,
     trusted: frozenset[bytes],
-    sql: str | None = None,
+    query: bytes | None = None,
     output: bytes | None = None,
     manifests: Iterable[Manifest] = (),
 ) -> dict[str, Any]:
@@ -140,8 +166,8 @@ def verify_receipt(
     Args:
         raw: What `sign_receipt` returned.
         trusted: Public keys that are believed.
-        sql: The statement that should have been run.
-        output: SHA-256 of what should have come out.
+        query: SHA-256 of the statement or application that should have been run.
+        output: SHA-256 of what should be among what came out.
         manifests: Tables that should have been read.
 
     Returns:
@@ -166,7 +192,7 @@ def verify_receipt(
     statement = parse_json_object(payload, max_bytes=MAX_RECEIPT_BYTES)
     if statement.keys() != _MEMBERS or statement["format"] != FORMAT:
         raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE)
-    _compare(statement, sql, output, manifests)
+    _compare(statement, query, output, manifests)
     return statement
 
 
@@ -184,33 +210,60 @@ def vouched_signer(raw: bytes, genuine: QuoteVerifier, policy: AppraisalPolicy, 
 
     Raises:
         FormatError: Not a receipt.
-        VerificationError: A process has no evidence, or its evidence is not genuine or about another key.
+        VerificationError: A process has no evidence, or its evidence is not genuine, about another key, or about an
+            executor of another job.
         PolicyRejected: The policy does not accept a process.
         UnavailableError: It can't be verified now.
     """
-    envelope = parse_json_object(raw, max_bytes=MAX_RECEIPT_BYTES)
-    try:
-        signer = bytes.fromhex(str(envelope["signer"]))
-        workers: Any = parse_json_object(str(envelope["receipt"]).encode(), max_bytes=MAX_RECEIPT_BYTES)["workers"]
-        quotes = [base64.b64decode(worker["quote"], validate=True) for worker in workers]
-    except (KeyError, TypeError, ValueError):
-        raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE) from None
-    if not quotes or not all(quotes):
+    signer, job, workers = _stated(raw)
+    if not workers or not all(worker.quote for worker in workers):
         raise VerificationError("a process that took part has no evidence", code="receipt.no_evidence")
-    for quote in quotes:
-        claims = genuine(quote, now)
-        if claims.report_data != signer_statement(signer):
-            raise VerificationError("the evidence is about another signing key", code="receipt.evidence")
+    if workers[0].role == EXECUTOR:
+        raise VerificationError("no evidence is about the signing key", code="receipt.evidence")
+    for worker in workers:
+        claims = genuine(base64.b64decode(worker.quote), now)
+        if claims.report_data != _expected(worker, job, signer):
+            raise VerificationError(
+                f"the evidence of the {worker.role} is about something else: "
+                "another signing key, or an executor of another job",
+                code="receipt.evidence",
+            )
         outcome = appraise(claims, policy, now)
         if isinstance(outcome, Rejected):
             raise PolicyRejected(outcome.findings)
     return signer
 
 
-def _compare(statement: dict[str, Any], sql: str | None, output: bytes | None, manifests: Iterable[Manifest]) -> None:
-    if sql is not None and statement["query"] != query_digest(sql).hex():
+def _stated(raw: bytes) -> tuple[bytes, bytes, list[Worker]]:
+    """Signer, job and processes of a receipt whose signature nobody has checked yet.
+
+    Raises:
+        FormatError: Not a receipt.
+    """
+    envelope = parse_json_object(raw, max_bytes=MAX_RECEIPT_BYTES)
+    try:
+        signer = bytes.fromhex(str(envelope["signer"]))
+        statement: Any = parse_json_object(str(envelope["receipt"]).encode(), max_bytes=MAX_RECEIPT_BYTES)
+        job = bytes.fromhex(statement["job"])
+        workers = [Worker(**{name: str(value) for name, value in worker.items()}) for worker in statement["workers"]]
+        for worker in workers:
+            _ROLES.index(worker.role)
+            base64.b64decode(worker.quote, validate=True)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE) from None
+    return signer, job, workers
+
+
+def _expected(worker: Worker, job: bytes, signer: bytes) -> bytes:
+    return executor_statement(job, signer, worker.name) if worker.role == EXECUTOR else signer_statement(signer)
+
+
+def _compare(
+    statement: dict[str, Any], query: bytes | None, output: bytes | None, manifests: Iterable[Manifest]
+) -> None:
+    if query is not None and statement["query"] != query.hex():
         raise VerificationError("the receipt is about another query", code="receipt.query")
-    if output is not None and statement["output"]["digest"] != output.hex():
+    if output is not None and output.hex() not in [made["digest"] for made in statement["outputs"]]:
         raise VerificationError("the receipt is about another output", code="receipt.output")
     for manifest in manifests:
         if _table(manifest) not in statement["tables"]:

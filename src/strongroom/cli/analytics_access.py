@@ -227,6 +227,21 @@ def _read_secret(path: Path, max_bytes: int = MAX_KEY_BYTES) -> bytes:
         return file.read(max_bytes + 1)
 
 
+def save_receipt(target: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a receipt and say so.
+
+    Raises:
+        WouldOverwrite: There is a file, and `overwrite` is not given.
+        StrongroomError: It can't be written.
+    """
+    from strongroom.cli.owner import say
+    from strongroom.room.new_file import NewFile
+
+    with NewFile(target, overwrite=overwrite) as file:
+        file.write_at(content, 0)
+    say(f"wrote {target}")
+
+
 def public_key(text: str) -> bytes:
     """A writer's public key as `--trust` takes it.
 

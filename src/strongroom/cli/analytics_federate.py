@@ -201,7 +201,7 @@ def _write_receipt(
         tables=tuple(opened.manifest for opened in tables.values()),
         engine=("xgboost-federated", xgboost.__version__),
         workers=(access.worker,),
-        output=Output("model", trained.digest, trained.rows),
+        outputs=(Output("model", trained.digest, trained.rows),),
         started=started,
         finished=datetime.now(UTC),
     )

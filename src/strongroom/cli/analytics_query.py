@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access, public_key
+from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access, public_key, save_receipt
 from strongroom.cli.analytics_tables import Force, address
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Owner, put, say
@@ -88,13 +88,14 @@ def query(
             query=query_digest(statement),
             tables=tuple(opened.manifest for opened in tables.values()),
             engine=(running.name, running.version),
-            workers=(access.worker,),
-            output=written,
+            workers=running.workers() if running.name == "spark" else (access.worker,),
+            outputs=(written,),
             started=started,
             finished=datetime.now(UTC),
+            job=running.job if running.name == "spark" else b"",
         )
     if receipt:
-        _save(receipt, sign_receipt(stated, access.signer), overwrite=force)
+        save_receipt(receipt, sign_receipt(stated, access.signer), overwrite=force)
 
 
 def _check_outputs(output: str, into: str | None, key: str | None, fresh: list[Path]) -> None:
@@ -119,6 +120,16 @@ def _statement(text: str) -> str:
             return file.read(MAX_SQL_CHARS + 1)
     except (OSError, UnicodeDecodeError):
         raise ConfigurationError(f"can't read the query from {text}", code="query.file") from None
+
+
+def _digest(text: str) -> bytes:
+    """What a receipt says of a statement, or of an application's file."""
+    from strongroom.analytics.engine import query_digest
+    from strongroom.analytics.spark.submit import read_application
+
+    if text.endswith(".py"):
+        return hashlib.sha256(read_application(Path(text))).digest()
+    return query_digest(_statement(text))
 
 
 def _engine(name: str, memory: str, access: Access, master: str) -> Any:
@@ -198,14 +209,6 @@ def _plot(batches: list[Any], result: "Result", target: Path, *, overwrite: bool
     say(f"wrote {target}")
 
 
-def _save(target: Path, content: bytes, *, overwrite: bool) -> None:
-    from strongroom.room.new_file import NewFile
-
-    with NewFile(target, overwrite=overwrite) as file:
-        file.write_at(content, 0)
-    say(f"wrote {target}")
-
-
 RECEIPT_EXAMPLES: Final = """Examples:
 
 \b
@@ -222,7 +225,9 @@ Without --policy the signer must be you, or be named with --trust.
 )
 def receipt(
     file: Annotated[Path, typer.Argument(help="What `query --receipt` wrote.", show_default=False)],
-    sql: Annotated[str | None, typer.Option("--query", metavar="SQL|FILE.sql", help="The statement.")] = None,
+    sql: Annotated[
+        str | None, typer.Option("--query", metavar="SQL|FILE.sql|APP.py", help="The statement, or the application.")
+    ] = None,
     result: Annotated[
         Path | None,
         typer.Option("--result", metavar="FILE|[NAME=]DIR", help="The output: its bytes, or the new table."),
@@ -280,9 +285,9 @@ def receipt(
         with file_errors(result), result.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").digest()
     statement = verify_receipt(
-        raw, trusted=frozenset(trusted), sql=sql and _statement(sql), output=digest, manifests=manifests
+        raw, trusted=frozenset(trusted), query=_digest(sql) if sql else None, output=digest, manifests=manifests
     )
-    for worker in statement["workers"]:
-        if worker["platform"] in {"none", "simulated"}:
-            say(f"warning: the {worker['role']} ran on platform {worker['platform']}: no hardware vouches for it")
+    for role, platform in sorted({(worker["role"], worker["platform"]) for worker in statement["workers"]}):
+        if platform in {"none", "simulated"}:
+            say(f"warning: the {role} ran on platform {platform}: no hardware vouches for it")
     put(json.dumps(statement, indent=2))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access
-from strongroom.cli.analytics_tables import address
+from strongroom.cli.analytics_access import Access, Keys, State, Trust, find_access, save_receipt
+from strongroom.cli.analytics_tables import Force, address
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Owner
-from strongroom.errors import ConfigurationError, KeyReleaseError
+from strongroom.errors import ConfigurationError, KeyReleaseError, WouldOverwrite
 
 if TYPE_CHECKING:
     from strongroom.analytics.spark.engine import SparkEngine
@@ -68,6 +68,11 @@ def submit(
     properties_file: Annotated[
         Path | None, typer.Option("--properties-file", help="Settings as spark-submit takes them.")
     ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", metavar="FILE", help="Write a signed receipt when it has ended well."),
+    ] = None,
+    force: Force = False,
     pod: Annotated[
         bool, typer.Option("--pod", help="Be the driver that Spark on Kubernetes started this container for.")
     ] = False,
@@ -81,6 +86,7 @@ def submit(
     Raises:
         ConfigurationError: An option is wrong.
         KeyReleaseError: Executors were refused, and so the application failed.
+        WouldOverwrite: There is a receipt already.
         Exit: The application ended with a status of its own.
         StrongroomError: The application or a setting is not allowed, or a table is not what its writer made.
     """
@@ -102,6 +108,8 @@ def submit(
         os.chdir(os.environ.get("STRONGROOM_STORAGE", "."))
     else:
         given = (read_properties(properties_file) if properties_file else {}) | _pairs(conf)
+    if receipt and receipt.exists() and not force:
+        raise WouldOverwrite(f"there is already a file {receipt}", hint="--force replaces it")
     given = accepted(given, rights.job.settings if rights.job else {}, kubernetes=pod)
     outputs = [Output(name, folder, key or "") for name, folder in map(address, into or [])]
     with Session(rights, master=master or "local[*]", given=given, key=key, scratch=scratch) as session:
@@ -109,6 +117,8 @@ def submit(
             session.declare(name, folder)
         with declared(session, outputs):
             status = run_application(application, source, arguments or [])
+        if receipt and not status:
+            save_receipt(receipt, session.receipt(source), overwrite=force)
         if status and session.driver.refused:
             raise KeyReleaseError(
                 f"the application failed, and {session.driver.refused[-1]}", code="spark.executors_refused"
@@ -187,7 +197,8 @@ def spark_engine(access: Access, memory: str, master: str) -> "SparkEngine":
     from strongroom.analytics.spark.session import Rights, Session, attested_rights
     from strongroom.analytics.spark.settings import accepted
 
-    rights = attested_rights(access.trusted) if in_room() else Rights(access.reading(), access.writing())
+    outside = Rights(access.reading(), access.writing())
+    rights = attested_rights(access.trusted, access.signer) if in_room() else outside
     amount = memory.lower().removesuffix("b").removesuffix("i")
     given = {"spark.driver.memory": amount, "spark.executor.memory": amount} if memory else {}
     return SparkEngine(Session(rights, master=master, given=accepted(given, {})))

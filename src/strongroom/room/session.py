@@ -43,10 +43,14 @@ class Room:
         identity: Who entered.
         keys: Alias of each key and its bytes.
         storage: Folder the paths are relative to.
+        platform: Makes evidence.
     """
 
-    def __init__(self, workload: Workload, identity: Identity, keys: dict[str, bytes], storage: Path) -> None:
+    def __init__(
+        self, workload: Workload, identity: Identity, keys: dict[str, bytes], storage: Path, platform: Platform
+    ) -> None:
         self.identity = identity
+        self._platform = platform
         self._workload = workload
         self._storage = storage
         self._keys = {alias: bytearray(key) for alias, key in keys.items()}
@@ -60,6 +64,18 @@ class Room:
         if alias not in self._keys:
             raise ConfigurationError(f"no key {alias!r} in this room", code="room.key")
         return bytes(self._keys[alias])
+
+    def quote(self, report_data: bytes) -> bytes:
+        """A fresh quote about the running code, for somebody else than the broker.
+
+        Args:
+            report_data: Exactly 64 bytes that it shall carry: a hash of what the code states, under a name of its own.
+
+        Raises:
+            ConfigurationError: `report_data` has another length.
+            UnavailableError: The platform doesn't answer.
+        """
+        return self._platform.quote(report_data)
 
     def open(self, path: str) -> BinaryIO:
         """Open a sealed file for reading: seekable, decrypted node by node, authenticated before it is returned.
@@ -147,7 +163,7 @@ def enter_room(platform: Platform, broker: BrokerAddress, workload: Workload, st
     with BrokerClient(broker) as client:
         session = client.attest(platform, workload=workload.name)
         keys = {alias: session.fetch(ResourcePath.parse(path)) for alias, path in workload.keys.items()}
-    return Room(workload, Identity(workload.name, platform.name, platform.simulated), keys, storage)
+    return Room(workload, Identity(workload.name, platform.name, platform.simulated), keys, storage, platform)
 
 
 def _refuse_link_out(folder: Path, storage: Path) -> None:

@@ -93,20 +93,40 @@ def java() -> None:
 @pytest.fixture
 def opened(shared: Session, rights: Rights, switched: SwitchedKms) -> Iterator[Session]:
     """The shared session; what a test changes in it is undone."""
+    first = shared.spark
+    _use(shared, first.newSession())  # settings, views and functions of its own
     yield shared
+    shared.spark.catalog.clearCache()
+    _use(shared, first)
     # Else the next application of this process would be given tables of this test, whose files are gone.
     shared._tables.clear()
+    shared._written.clear()
     switched.denied.clear()
     switched.masters = dict(SPARK_MASTERS)
     switched.failure = None
+    switched.calls.clear()
     cast("VersionsInMemory", rights.reading.versions)._seen.clear()
-    shared.spark._jvm.org.apache.parquet.crypto.keytools.KeyToolkit.removeCacheEntriesForAllTokens()
+    first.sparkContext.setLogLevel("ERROR")
+    first._jvm.org.apache.parquet.crypto.keytools.KeyToolkit.removeCacheEntriesForAllTokens()
+
+
+def _use(shared: Session, spark: Any) -> None:
+    """Make a SparkSession the one that applications of this process are given."""
+    from pyspark.sql import SparkSession
+
+    shared._spark = SparkSession._instantiatedSession = SparkSession._activeSession = spark
+    known = SparkSession._get_j_spark_session_class(spark._jvm)
+    known.setDefaultSession(spark._jsparkSession)
+    known.setActiveSession(spark._jsparkSession)
 
 
 @pytest.fixture(scope="session")
 def shared(java: None, rights: Rights, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """One local session for all tests of this process."""
-    places = {"spark.local.dir": str(tmp_path_factory.mktemp("spark-local"))}
+    places = {
+        "spark.local.dir": str(tmp_path_factory.mktemp("spark-local")),
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("spark-warehouse")),
+    }
     with Session(rights, master="local[1]", settings=QUICK | places, key=SCRATCH) as session:
         session.spark.sparkContext.setLogLevel("ERROR")
         yield session
@@ -134,17 +154,19 @@ class Broker:
         self.parts.keyring.create(ResourcePath.parse(name), key, datetime.now(UTC))
 
     def authorize(self, definition: Path, keys: Iterable[str]) -> None:
-        workload = load_workload(definition)
-        policy = AppraisalPolicy(
-            measurements=(EnclaveIdentity(measure(workload).mr_enclave),),
+        name, policy = load_workload(definition).name, self.policy(definition)
+        grant = Grant(name=name, policy=policy, keys=tuple(map(ResourcePath.parse, keys)))
+        self.parts.grants.add(grant, datetime.now(UTC), replace=True)
+
+    def policy(self, definition: Path) -> AppraisalPolicy:
+        return AppraisalPolicy(
+            measurements=(EnclaveIdentity(measure(load_workload(definition)).mr_enclave),),
             tees=frozenset({"sgx"}),
             tcb_statuses=frozenset({"UpToDate"}),
             advisories=(),
             min_tcb_eval_data_number=ANY,
             accept_simulated=True,
         )
-        grant = Grant(name=workload.name, policy=policy, keys=tuple(map(ResourcePath.parse, keys)))
-        self.parts.grants.add(grant, datetime.now(UTC), replace=True)
 
     def attested(self) -> int:
         """How often somebody attested successfully, by the broker's own log."""

@@ -3,14 +3,16 @@
 import pytest
 
 from strongroom.analytics.spark.attested import Attested, AttestedKms
+from strongroom.analytics.spark.evidence import Attester
 from strongroom.errors import Finding, KeyReleaseError, PolicyRejected, StrongroomError, UnavailableError
 
 KEY = "taxi/key/trips"
+NOBODY = Attester(lambda report_data: b"", "simulated", "trips")
 
 
 def released(**masters: bytes) -> Attested:
     keys = {KEY: b"m" * 32} | {f"taxi/key/{name}": key for name, key in masters.items()}
-    return Attested(keys, "hush", None, None, "trips", "simulated")
+    return Attested(keys, "hush", None, None, NOBODY)
 
 
 class Broker:
@@ -56,7 +58,7 @@ def test_a_revoked_key_counts_after_the_lifetime() -> None:
     broker, clock = Broker(), Clock()
     keys = kms(broker, clock)
     wrapped = keys.wrap(KEY, b"k" * 32)
-    broker.answers = [Attested({}, None, None, None, "trips", "simulated")]
+    broker.answers = [Attested({}, None, None, None, NOBODY)]
     clock.now = 301
     with pytest.raises(KeyReleaseError):
         keys.unwrap(KEY, wrapped)

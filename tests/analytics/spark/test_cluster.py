@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from strongroom.analytics.spark.job import make_job, serialize_job
 from strongroom.analytics.spark.settings import PINNED
 from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, TableWriter, Writing
+from strongroom.cli.policy_file import render_policy
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +135,7 @@ class Cluster:
         }
         confs = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
         tables = ["--table", f"trips={trips}", "--into", f"out={out}", "--key", OUT, "--trust", signer().public.hex()]
-        return ["submit", "app.py", *tables, "--master", self.master, *confs, *more]
+        return ["submit", "app.py", *tables, "--master", self.master, *confs, "--receipt", str(self.receipt), *more]
 
     def submit_in_background(self, ready: Path) -> subprocess.Popen[bytes]:
         """An application that says when it has executors, then waits to be told to go on."""
@@ -155,6 +157,22 @@ class Cluster:
         (folder / "app.py").write_text(textwrap.dedent(APP))
         (folder / "spark.toml").write_text(self.workload().read_text())
         return folder
+
+    def check_receipt(self) -> dict[str, Any]:
+        """What the receipt states, after its evidence was checked under the policy of this workload."""
+        policy = self.folder / "policy.toml"
+        policy.write_text(render_policy(self.broker.policy(self.workload())))
+        machine = self.environment["STRONGROOM_SIMULATED_MACHINE"]
+        expected = ["--query", "app.py", "--result", f"out={self.folder / 'out'}"]
+        how = ["--policy", str(policy), "--simulated-machine", machine]
+        done = self.run("receipt", str(self.receipt), *expected, *how)
+        assert done.returncode == 0, done.stderr
+        statement: dict[str, Any] = json.loads(done.stdout)
+        return statement
+
+    @property
+    def receipt(self) -> Path:
+        return self.folder / "receipt.json"
 
     def left_behind(self) -> list[Path]:
         """Every file that Spark's processes wrote outside their private memory."""
@@ -263,6 +281,14 @@ def test_driver_and_executors_attest_and_no_secret_is_left_anywhere(cluster: Clu
     assert settings.items() >= PINNED.items()
     for needle in needles():
         assert not [name for name, raw in texts.items() if needle in raw], needle
+        assert needle not in cluster.receipt.read_bytes()
+    statement = cluster.check_receipt()
+    assert [worker["role"] for worker in statement["workers"]] == ["driver", "executor", "executor"]
+    names = [worker["name"] for worker in statement["workers"][1:]]
+    assert [name.rpartition("/")[2] for name in names] == ["0", "1"]
+    assert {worker["workload"] for worker in statement["workers"]} == {"taxi-spark"}
+    assert [table["name"] for table in statement["tables"]] == ["trips"]
+    assert [(made["form"], made["name"], made["rows"]) for made in statement["outputs"]] == [("sealed", "out", 100)]
 
 
 def test_an_executor_whose_code_was_changed_is_refused_and_the_job_says_so(cluster: Cluster) -> None:
@@ -299,6 +325,30 @@ def test_a_killed_executor_is_replaced_by_one_that_attests(cluster: Cluster) -> 
     assert waiting.returncode == 0, stderr
     assert b"again sum 12497500" in stdout
     assert cluster.attested() > before
+    executors = [worker for worker in cluster.check_receipt()["workers"] if worker["role"] == "executor"]
+    assert len(executors) == 2  # the one that is gone, and the one in its place
+    assert len({worker["quote"] for worker in executors}) == 2
+
+
+def test_an_executor_whose_evidence_the_driver_refuses_gets_no_task(cluster: Cluster) -> None:
+    """It attested well, and knows the secret; what it hands in is about another job."""
+    refusing = """
+        from strongroom.analytics.spark import evidence
+        evidence.executor_statement = lambda job, signer, name: bytes(64)
+    """
+    application = cluster.folder / "workload" / "app.py"
+    application.write_text(textwrap.dedent(refusing) + application.read_text())
+    definition = cluster.workload()
+    definition.write_text(definition.read_text().replace(JOB, "taxi/key/refusing"))
+    cluster.broker.add_key("taxi/key/refusing", serialize_job(make_job(application.read_bytes(), {})))
+    cluster.broker.authorize(definition, [*SECRETS, "taxi/key/refusing"])
+    cluster.start_master()
+    cluster.start_worker("worker-1")
+    done = cluster.submit()
+    assert done.returncode == 4, done.stderr
+    assert "did not take part: its evidence is about another executor or another job" in done.stderr
+    assert "rows" not in done.stdout
+    assert not cluster.receipt.exists()
 
 
 def test_another_application_than_the_owner_s_is_refused(cluster: Cluster) -> None:

@@ -20,6 +20,7 @@ from strongroom.analytics.parquet.footer import read_tail
 from strongroom.analytics.spark import tables
 from strongroom.analytics.spark.attested import Attested, AttestedKms
 from strongroom.analytics.spark.engine import SparkEngine
+from strongroom.analytics.spark.evidence import Attester
 from strongroom.analytics.spark.failures import explained
 from strongroom.analytics.spark.session import Rights, Session
 from strongroom.analytics.table import open_table
@@ -203,7 +204,7 @@ def test_a_broker_lost_in_mid_job_is_asked_a_bounded_number_of_times(
         asked[0] += 1
         raise UnavailableError("the broker does not answer", code="broker.unreachable")
 
-    held = Attested({TRIPS: b"t" * 32}, None, None, None, "trips", "simulated")
+    held = Attested({TRIPS: b"t" * 32}, None, None, None, Attester(lambda _: b"", "simulated", "trips"))
     ended = AttestedKms(lost, held, lifetime_s=0, pause=pauses.append)
     monkeypatch.setattr(switched, "_kms", lambda _: ended)
     opened.spark._jvm.org.apache.parquet.crypto.keytools.KeyToolkit.removeCacheEntriesForAllTokens()
@@ -237,7 +238,8 @@ FULL = """
     from strongroom.analytics.kms import LocalKms
     from strongroom.analytics.signing import Signer
     from strongroom.analytics.spark.failures import explained
-    from strongroom.analytics.spark.session import Rights, Session
+    from strongroom.analytics.spark.evidence import Attester
+from strongroom.analytics.spark.session import Rights, Session
     from strongroom.analytics.table import Reading
     from strongroom.analytics.versions import VersionsInMemory
     from strongroom.analytics.writing import Writing

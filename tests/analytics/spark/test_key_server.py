@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from strongroom.analytics.kms import LocalKms
 from strongroom.analytics.spark import key_server
-from strongroom.analytics.spark.key_server import DONE, FAILED, REFUSED, KeyServer, answer
+from strongroom.analytics.spark.key_server import DONE, FAILED, MAX_CONTENT_BYTES, REFUSED, KeyServer, answer
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.errors import FormatError, UnavailableError
 
@@ -82,7 +82,7 @@ def test_altered_wrapped_key_is_no_refusal_and_shows_no_key(private: Path) -> No
         b"U",
         b"X" + request(b"U", KEY.encode(), b"x")[1:],
         request(b"U", b"n" * 401, b""),
-        request(b"W", KEY.encode(), b"x" * (16 * 1024 + 1)),
+        request(b"W", KEY.encode(), b"x" * (MAX_CONTENT_BYTES + 1)),
         b"U\xff\xff\xff\xff",
         request(b"U", KEY.encode(), b"x" * 40)[:-1],
     ],
@@ -112,7 +112,7 @@ def test_an_unavailable_broker_is_a_failure_not_a_refusal() -> None:
 
         unwrap = wrap
 
-    status, reason = answer(Gone(), _reading(request(b"U", KEY.encode(), b"x")))
+    status, reason = answer({b"U": Gone().unwrap}, _reading(request(b"U", KEY.encode(), b"x")))
     assert (status, reason) == (FAILED, b"the broker does not answer [unavailable]")
 
 
@@ -123,13 +123,14 @@ def test_a_bug_shows_its_type_only() -> None:
 
         unwrap = wrap
 
-    assert answer(Broken(), _reading(request(b"W", KEY.encode(), b"hush"))) == (FAILED, b"RuntimeError")
+    assert answer({b"W": Broken().wrap}, _reading(request(b"W", KEY.encode(), b"hush"))) == (FAILED, b"RuntimeError")
 
 
 @given(st.binary(max_size=600))
 def test_any_bytes_end_in_an_answer_or_a_format_error(message: bytes) -> None:
+    kms = LocalKms.holding({KEY: MASTER})
     try:
-        status, _ = answer(LocalKms.holding({KEY: MASTER}), _reading(message))
+        status, _ = answer({b"W": kms.wrap, b"U": kms.unwrap}, _reading(message))
     except FormatError:
         return
     assert status in {DONE, REFUSED, FAILED}

@@ -17,6 +17,7 @@ from typing import Final
 import strongroom
 from strongroom.analytics.datakeys import KEY_LIFETIME_S
 from strongroom.analytics.kms import LocalKms
+from strongroom.analytics.spark.evidence import Attester
 from strongroom.errors import ConfigurationError, UnavailableError
 from strongroom.workload import load_workload
 
@@ -40,16 +41,14 @@ class Attested:
         traffic: Secret of Spark's own traffic, 64 hexadecimal digits; None if the workload names none.
         job: The job, as its owner stored it; None if the workload names none.
         signer: Secret that makes the signer; None if the workload names none.
-        workload: Name of the workload.
-        platform: "simulated", "gramine", ...
+        attester: Makes this process's evidence.
     """
 
     masters: Mapping[str, bytes] = field(repr=False)
     traffic: str | None = field(repr=False)
     job: bytes | None
     signer: bytes | None = field(repr=False)
-    workload: str
-    platform: str
+    attester: Attester
 
 
 def in_room() -> bool:
@@ -77,8 +76,7 @@ def attest() -> Attested:
             _traffic_secret(keys[TRAFFIC_ALIAS]) if TRAFFIC_ALIAS in keys else None,
             keys.get(JOB_ALIAS),
             keys.get(SIGNER_ALIAS),
-            workload.name,
-            room.identity.platform,
+            Attester(room.quote, room.identity.platform, room.identity.workload),
         )
 
 

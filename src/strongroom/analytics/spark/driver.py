@@ -2,13 +2,17 @@
 
 import atexit
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
 from strongroom.analytics.kms import Kms
+from strongroom.analytics.receipts import DRIVER, DRIVER_ALONE, Worker
+from strongroom.analytics.spark.evidence import JOB_SIZE, PLUGINS_SETTING, Participants
 from strongroom.analytics.spark.executors import ExecutorWatch
 from strongroom.analytics.spark.jvm import (
     environment,
@@ -16,9 +20,10 @@ from strongroom.analytics.spark.jvm import (
     start_jvm,
     stop_context,
     stop_jvm,
+    wait_for_events,
     write_logging,
 )
-from strongroom.analytics.spark.key_server import KeyServer
+from strongroom.analytics.spark.key_server import KeyServer, Operation
 from strongroom.analytics.spark.pod_status import pod_exit_status
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.settings import combined
@@ -40,6 +45,7 @@ class Driver:
         own: The application's or its owner's settings.
         given: The cluster's settings, checked.
         secret: Of Spark's own traffic; None in local mode.
+        signer: Public key that the job's receipt will be signed with, 32 bytes.
         tell: Gets one line for each executor that was refused.
 
     Raises:
@@ -55,9 +61,13 @@ class Driver:
         own: Mapping[str, str] | None = None,
         given: Mapping[str, str] | None = None,
         secret: str | None = None,
+        signer: bytes = bytes(32),
         tell: Callable[[str], None] = _to_stderr,
     ) -> None:
         self.executors: ExecutorWatch | None = None
+        self.participants: Participants | None = None
+        if not master.startswith("local"):
+            self.participants = Participants(secrets.token_bytes(JOB_SIZE), signer, self._refuse)
         self._tell = tell
         self._folder = PrivateFolder()
         self._folder.guard()
@@ -73,7 +83,11 @@ class Driver:
 
     def _start(self, kms: Kms, master: str, settings: Mapping[str, str], secret: str | None) -> None:
         more, token_file = traffic(master, secret, self._folder)
-        self._keys = KeyServer(kms, self._folder.path)
+        operations: Mapping[bytes, Operation] = {}
+        if self.participants is not None:
+            more |= self.participants.settings(settings.get(PLUGINS_SETTING, ""))
+            operations = self.participants.operations
+        self._keys = KeyServer(kms, self._folder.path, operations)
         log = write_logging(self._folder)
         variables = environment(self._folder, self._keys.path, token_file)
         if master.startswith("local"):
@@ -96,6 +110,24 @@ class Driver:
             return []
         self.executors.look()
         return self.executors.refused
+
+    def _refuse(self, line: str) -> None:
+        if self.executors is not None:
+            self.executors.refuse(line)
+
+    def workers(self, own: Worker) -> tuple[Worker, ...]:
+        """The processes that took part, for a receipt.
+
+        Args:
+            own: This process, with its evidence.
+
+        Raises:
+            VerificationError: An executor took part and handed in no evidence.
+        """
+        if self.participants is None:
+            return (replace(own, role=DRIVER_ALONE),)
+        wait_for_events()
+        return (replace(own, role=DRIVER), *self.participants.workers())
 
     def close(self) -> None:
         """Stop Spark, its JVM and the key server; wipe the private folder."""

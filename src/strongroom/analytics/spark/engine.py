@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from strongroom.analytics.engine import MAX_SQL_CHARS, Result, check_table_name
+from strongroom.analytics.receipts import Worker
 from strongroom.analytics.spark.failures import explained
 from strongroom.analytics.spark.session import Session
 from strongroom.analytics.spark.tables import frame
@@ -90,6 +91,19 @@ class SparkEngine:
         if refused := self._session.driver.refused:
             return KeyReleaseError(refused[-1], code="spark.executors_refused")
         return explained(error, tables)
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The processes that took part, for a receipt.
+
+        Raises:
+            VerificationError: An executor took part and handed in no evidence.
+        """
+        return self._session.workers()
+
+    @property
+    def job(self) -> bytes:
+        """What the executors' evidence is about; see `Session.job`."""
+        return self._session.job
 
     def progress(self) -> float:
         """Percent of the running stages' tasks that are done; negative when nothing is known."""

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 from strongroom.analytics.spark.attested import AttestedKms, attest
 from strongroom.analytics.spark.command import KUBERNETES_BACKEND, ExecutorCommand, parse_command
+from strongroom.analytics.spark.evidence import GIVE_EVIDENCE
 from strongroom.analytics.spark.gateway import GUARDED
 from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
 from strongroom.analytics.spark.job import parse_job
@@ -104,7 +105,8 @@ def start(arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     settings = {**accepted(command.settings, allowed), **PINNED}
     folder = PrivateFolder()
     try:
-        server = KeyServer(AttestedKms(attest, released), folder.path)
+        kms = AttestedKms(attest, released)
+        server = KeyServer(kms, folder.path, {GIVE_EVIDENCE: released.attester.as_executor})
         secret = released.traffic
         if command.program == KUBERNETES_BACKEND:
             settings[SECRET_FILE_SETTING] = str(folder.write("secret", secret.encode("ascii")))

@@ -78,10 +78,18 @@ class ExecutorWatch:
             self._places[found[2]] = f"pod {found[2]}"
             self._ended_with(found[1], self._places[found[2]], self._pod_status(found[2]) or 0)
 
+    def refuse(self, line: str) -> None:
+        """Tell of an executor that the driver itself refused, and count it.
+
+        Args:
+            line: Which, and why.
+        """
+        self.refused.append(line)
+        self._tell(line)
+
     def _ended_with(self, executor: str, place: str, status: int) -> None:
         if reason := explain(status):
-            self.refused.append(one_line(f"executor {executor} on {place} did not take part: {reason}"))
-            self._tell(self.refused[-1])
+            self.refuse(one_line(f"executor {executor} on {place} did not take part: {reason}"))
 
     def start(self) -> Self:
         """Follow, in a thread."""

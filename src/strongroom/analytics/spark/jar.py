@@ -1,4 +1,4 @@
-"""The two Java classes as a jar: compiled when the wheel is built, or on first use from a source tree.
+"""The Java classes as a jar: compiled when the wheel is built, or on first use from a source tree.
 
 Only the standard library is imported here, because the wheel's build hook uses this module too.
 """
@@ -19,7 +19,10 @@ JAR_NAME: Final = "strongroom-spark.jar"
 JAVA_RELEASE: Final = "17"
 _HERE: Final = Path(__file__).parent
 _SOURCES: Final = _HERE / "java"
-_LIBRARIES: Final = ("parquet-*.jar", "hadoop-client-api-*.jar", "slf4j-api-*.jar")
+_LIBRARIES: Final = (
+    *("parquet-*.jar", "hadoop-client-api-*.jar", "slf4j-api-*.jar"),
+    *("spark-core_*.jar", "spark-common-utils_*.jar", "scala-library-*.jar", "jackson-annotations-*.jar"),
+)
 _MOMENT: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -92,7 +95,7 @@ def _javac() -> str:
     found = find_java("javac")
     if found is None:
         raise ConfigurationError(
-            "the Spark engine's two Java classes are not compiled yet, and there is no javac here",
+            "the Spark engine's Java classes are not compiled yet, and there is no javac here",
             code="spark.javac",
             hint="install a wheel of Strongroom, which holds them compiled, or a JDK 17 or newer",
         )

@@ -22,6 +22,7 @@ TOKEN_FILE_VARIABLE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105  # a var
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _KEPT: Final = ("HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _STOP_TIMEOUT_S: Final = 20
+_EVENTS_TIMEOUT_MS: Final = 30_000
 _LOGGING: Final = """\
 status = warn
 rootLogger.level = warn
@@ -154,6 +155,15 @@ def stop_context() -> None:
     context: Any = SparkContext._active_spark_context  # noqa: SLF001
     with suppress(Exception):
         context._jsc.sc().stop()  # noqa: SLF001
+
+
+def wait_for_events() -> None:
+    """Wait until everything that Spark knows of its executors has been told (`strongroom.spark.EvidencePlugin`)."""
+    from pyspark import SparkContext
+
+    context: Any = SparkContext._active_spark_context  # noqa: SLF001
+    if context is not None and context._jsc is not None:  # noqa: SLF001
+        context._jsc.sc().listenerBus().waitUntilEmpty(_EVENTS_TIMEOUT_MS)  # noqa: SLF001
 
 
 def stop_jvm() -> None:

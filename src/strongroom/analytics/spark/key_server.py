@@ -3,9 +3,9 @@
 Master keys stay in this process; the JVM gets key encryption keys only. Who may ask is decided by the folder of the
 socket (mode 0700) and by the asking process's user.
 
-Request: operation (``W`` or ``U``, 1 byte), length and master key's name, length and content. Answer: status (1 byte),
-length and content: the key, or why not. Lengths are 4 bytes, big-endian. One request a connection; the Java side is
-`strongroom.spark.BrokerKmsClient`.
+Request: operation (``W``, ``U`` or another that its launcher added, 1 byte), length and master key's name, length and
+content. Answer: status (1 byte), length and content: the key, or why not. Lengths are 4 bytes, big-endian. One request
+a connection; the Java side is `strongroom.spark.BrokerKmsClient`.
 """
 
 import errno
@@ -13,10 +13,10 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from strongroom.analytics.kms import Kms
@@ -28,11 +28,15 @@ SOCKET_VARIABLE: Final = "STRONGROOM_KEY_SOCKET"
 SOCKET_NAME: Final = "keys"
 DONE, REFUSED, FAILED = 0, 1, 2
 MAX_NAME_BYTES: Final = 400
-MAX_CONTENT_BYTES: Final = 16 * 1024
+MAX_CONTENT_BYTES: Final = 32 * 1024
 MAX_REASON_CHARS: Final = 1000
 TIMEOUT_S: Final = 10.0
 _LENGTH: Final = struct.Struct(">I")
 _CREDENTIALS: Final = struct.Struct("3i")
+_NOTHING_MORE: Final[Mapping[bytes, "Operation"]] = MappingProxyType({})
+
+Operation = Callable[[str, bytes], bytes]
+"""Gets a name and content; returns the answer, or raises an error of ours."""
 
 
 class KeyServer:
@@ -41,11 +45,12 @@ class KeyServer:
     Args:
         kms: Wraps and unwraps.
         folder: Private folder (mode 0700) for the socket.
+        more: Further operations, by their byte.
     """
 
-    def __init__(self, kms: Kms, folder: Path) -> None:
+    def __init__(self, kms: Kms, folder: Path, more: Mapping[bytes, Operation] = _NOTHING_MORE) -> None:
         self.path = folder / SOCKET_NAME
-        self._kms = kms
+        self._operations = {b"W": kms.wrap, b"U": kms.unwrap, **more}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(self.path))
         self._socket.listen(64)
@@ -71,7 +76,7 @@ class KeyServer:
             connection.settimeout(TIMEOUT_S)
             if not _is_ours(connection):
                 return
-            status, content = answer(self._kms, _reader(connection))
+            status, content = answer(self._operations, _reader(connection))
             connection.sendall(bytes([status]) + _LENGTH.pack(len(content)) + content)
 
     def close(self) -> None:
@@ -91,11 +96,11 @@ class KeyServer:
         self.close()
 
 
-def answer(kms: Kms, read: Callable[[int], bytes]) -> tuple[int, bytes]:
+def answer(operations: Mapping[bytes, Operation], read: Callable[[int], bytes]) -> tuple[int, bytes]:
     """Do what one request asks.
 
     Args:
-        kms: Wraps and unwraps.
+        operations: What can be asked, by its byte.
         read: Reads exactly so many bytes of the request.
 
     Returns:
@@ -107,7 +112,6 @@ def answer(kms: Kms, read: Callable[[int], bytes]) -> tuple[int, bytes]:
     operation = read(1)
     name = _sized(read, MAX_NAME_BYTES)
     content = _sized(read, MAX_CONTENT_BYTES)
-    operations = {b"W": kms.wrap, b"U": kms.unwrap}
     if operation not in operations:
         raise FormatError("no such operation", code="key_server.request")
     try:

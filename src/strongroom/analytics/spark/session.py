@@ -1,16 +1,19 @@
 """A Spark session over encrypted tables: `strongroom.analytics.session()`."""
 
+import hashlib
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from strongroom.analytics.datakeys import DataKeys
 from strongroom.analytics.engine import check_table_name
 from strongroom.analytics.manifest import MANIFEST_NAME, Manifest
+from strongroom.analytics.receipts import DRIVER, Output, Receipt, Worker, sign_receipt, signer_statement
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.spark.attested import AttestedKms, attest
 from strongroom.analytics.spark.driver import Driver
@@ -22,6 +25,8 @@ from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, Writing
 from strongroom.errors import WouldOverwrite
 
+_NO_TEE: Final = Worker(DRIVER, "none")
+
 
 @dataclass(frozen=True, slots=True)
 class Rights:
@@ -32,30 +37,35 @@ class Rights:
         writing: The same for what it writes, and its signer.
         traffic: Secret of Spark's own traffic; None: local mode only.
         job: Application and settings that the owner allows; None: whatever was measured.
+        worker: This process as its receipts list it, with evidence about the signer of `writing`.
     """
 
     reading: Reading
     writing: Writing
     traffic: str | None = field(default=None, repr=False)
     job: Job | None = None
+    worker: Worker = _NO_TEE
 
 
-def attested_rights(trust: Iterable[bytes] = ()) -> Rights:
+def attested_rights(trust: Iterable[bytes] = (), signer: Signer | None = None) -> Rights:
     """Attest, and take what the broker releases to this process's workload.
 
     Args:
         trust: Public keys of writers whose tables are believed, beside this workload's own signer.
+        signer: Signs; None: the one that the workload's key with the alias ``signer`` makes, else a new one.
 
     Raises:
         StrongroomError: As `attest`; or the job is malformed.
     """
     released = attest()
     kms = AttestedKms(attest, released)
-    signer = Signer.generate() if released.signer is None else Signer.from_seed(released.signer)
+    if signer is None:
+        signer = Signer.generate() if released.signer is None else Signer.from_seed(released.signer)
     versions = VersionsInMemory()
     reading = Reading(DataKeys(kms), frozenset({signer.public, *trust}), versions)
     job = None if released.job is None else parse_job(released.job)
-    return Rights(reading, Writing(kms, signer, versions), released.traffic, job)
+    worker = released.attester.worker(DRIVER, signer_statement(signer.public))
+    return Rights(reading, Writing(kms, signer, versions), released.traffic, job, worker)
 
 
 class Session:
@@ -94,7 +104,16 @@ class Session:
         }
         self._rights = rights
         self._tables: dict[str, Table] = {}
-        self.driver = Driver(rights.writing.kms, master=master, own=own, given=given, secret=rights.traffic)
+        self._written: list[Manifest] = []
+        self._started = datetime.now(UTC)
+        self.driver = Driver(
+            rights.writing.kms,
+            master=master,
+            own=own,
+            given=given,
+            secret=rights.traffic,
+            signer=rights.writing.signer.public,
+        )
         self._spark: Any = None
 
     @property
@@ -193,7 +212,45 @@ class Session:
                 raise WouldOverwrite(f"there is already a table at {place}", hint="replace=True or append=True")
             previous = read_manifest(place, name, reading)
         target = NewTable(check_table_name(name), place, Protection(key, column_keys or {}), previous, extends)
-        return write_frame(rows, target, self._rights.writing)
+        written = write_frame(rows, target, self._rights.writing)
+        self._written.append(written)
+        return written
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The processes that took part so far: the driver, every executor of a cluster.
+
+        Raises:
+            VerificationError: An executor took part and handed in no evidence.
+        """
+        return self.driver.workers(self._rights.worker)
+
+    @property
+    def job(self) -> bytes:
+        """What the executors' evidence is about, 32 bytes; empty without executors."""
+        return self.driver.participants.job if self.driver.participants else b""
+
+    def receipt(self, application: bytes) -> bytes:
+        """A signed statement: the application, every declared table, the processes, every table written so far.
+
+        Args:
+            application: The application's file.
+
+        Raises:
+            VerificationError: An executor took part and handed in no evidence.
+        """
+        import pyspark
+
+        stated = Receipt(
+            query=hashlib.sha256(application).digest(),
+            tables=tuple(table.manifest for table in self._tables.values()),
+            engine=("spark", str(pyspark.__version__)),
+            workers=self.workers(),
+            outputs=tuple(Output("sealed", made.digest, made.rows, made.table) for made in self._written),
+            started=self._started,
+            finished=datetime.now(UTC),
+            job=self.job,
+        )
+        return sign_receipt(stated, self._rights.writing.signer)
 
     def close(self) -> None:
         """Stop Spark; its JVM and the key server end, and what they had in memory."""

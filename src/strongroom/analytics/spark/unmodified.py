@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from strongroom.analytics.manifest import MANIFEST_NAME
+from strongroom.analytics.spark.evidence import PLUGINS_SETTING
 from strongroom.analytics.spark.session import Session
 from strongroom.analytics.spark.tables import frame
 from strongroom.errors import ConfigurationError
@@ -46,6 +47,7 @@ def declared(session: Session, outputs: list[Output]) -> Iterator[None]:
         session: With the tables that are read declared.
         outputs: The tables that are written.
     """
+    from pyspark import SparkContext
     from pyspark.sql.readwriter import DataFrameReader, DataFrameWriter
     from pyspark.sql.session import SparkSession
 
@@ -59,6 +61,7 @@ def declared(session: Session, outputs: list[Output]) -> Iterator[None]:
         _replaced(DataFrameWriter, "parquet", lambda original: _writing(original, session, targets, inside)),
         _replaced(DataFrameWriter, "save", lambda original: _writing(original, session, targets, inside)),
         _replaced(SparkSession.Builder, "getOrCreate", lambda original: _adopting(original, session)),
+        _replaced(SparkContext, "_initialize_context", lambda original: _attesting(original, session)),
     ):
         yield
 
@@ -147,6 +150,18 @@ def _adopting(original: Method, session: Session) -> Method:
         return spark
 
     return get_or_create
+
+
+def _attesting(original: Method, session: Session) -> Method:
+    """An application that has plugins of its own doesn't leave out ours, which collects the executors' evidence."""
+
+    def initialize(self: Any, settings: Any) -> Any:
+        if (participants := session.driver.participants) is not None:
+            for name, value in participants.settings(settings.get(PLUGINS_SETTING, "")).items():
+                settings.set(name, value)
+        return original(self, settings)
+
+    return initialize
 
 
 def _normal(path: str) -> str:

@@ -46,7 +46,7 @@ public final class BrokerKmsClient implements KmsClient {
         }
     }
 
-    private static byte[] ask(char operation, String masterKey, byte[] content) {
+    static byte[] ask(char operation, String masterKey, byte[] content) {
         String address = System.getenv(SOCKET);
         if (address == null) {
             throw new ParquetCryptoRuntimeException("this JVM was not started by Strongroom: it has no key server");
