@@ -64,6 +64,8 @@ ASKED = {
 
 # "write" is a copy of all rows, read and written again; it is Spark's only.
 WORKS = (*ASKED, "write")
+FEW = 1_000_000
+WARM_UPS = 4
 
 Timing = tuple[float, float]
 Times = dict[str, list[Timing]]
@@ -118,14 +120,14 @@ def plain(folder: Path, sql: str, threads: int) -> None:
     connection.close()
 
 
-def in_turns(works: Mapping[str, Callable[[], Timing]], rounds: int) -> Times:
-    """Every variant in each round, forwards and backwards in turn; the first round is not counted."""
+def in_turns(works: Mapping[str, Callable[[], Timing]], rounds: int, *, warm: bool = False) -> Times:
+    """Every variant in each round, forwards and backwards in turn; a first round is not counted, unless all is warm."""
+    for work in () if warm else works.values():
+        work()
     times: Times = {variant: [] for variant in works}
-    for number in range(rounds + 1):
-        for variant in list(works) if number % 2 else list(works)[::-1]:
-            timing = works[variant]()
-            if number:
-                times[variant].append(timing)
+    for number in range(rounds):
+        for variant in list(works)[::-1] if number % 2 else list(works):
+            times[variant].append(works[variant]())
     return times
 
 
@@ -178,7 +180,7 @@ def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str],
         print(f"  ready after: ours {ours.ready_s:.1f} s, plain {stock.ready_s:.1f} s", flush=True)
 
         def ask(variant: str, request: Mapping[str, str]) -> Timing:
-            answer = (stock if variant == "plain" else ours).ask(folder=str(folders[variant]), **request)
+            answer = (stock if variant == "plain" else ours).ask(**{"folder": str(folders[variant]), **request})
             return answer["wall"], answer["cpu"]
 
         for name in asked:
@@ -189,7 +191,13 @@ def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str],
                 else {"sql": ASKED[name]}
                 for variant in variants
             }
-            yield name, in_turns({v: partial(ask, v, request) for v, request in requests.items()}, rounds)
+            works = {v: partial(ask, v, request) for v, request in requests.items()}
+            # The JVMs compile what they do often; fewer rows make them just as warm.
+            few = tables(folders["plain"].parent, FEW)
+            for _ in range(WARM_UPS):
+                for variant, request in requests.items():
+                    ask(variant, {**request, "folder": str(few[variant])})
+            yield name, in_turns(works, rounds, warm=name == "write")
 
 
 def show(name: str, found: Any) -> None:
@@ -227,13 +235,18 @@ def processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def measure_attestation(rounds: int) -> None:
+def measure_attestation(rounds: int, executors: list[int]) -> None:
+    """Of a job: its driver's, then its executors', which attest side by side."""
     import analytics_spark
 
     with analytics_spark.room(MASTERS) as environment:
-        times = analytics_spark.attestation_s(environment, rounds)
-    print(f"attestation and keys: {statistics.median(times):.2f} s", flush=True)
-    merge("attestation", value={"median_s": round(statistics.median(times), 3), "rounds": rounds})
+        driver = analytics_spark.attestation_s(environment, rounds, 1)
+        for number in executors:
+            them = analytics_spark.attestation_s(environment, rounds, number)
+            job = statistics.median(map(sum, zip(driver, them, strict=True)))
+            print(f"attestation and keys, {number} executors: {job:.2f} s", flush=True)
+            found = {"driver_s": statistics.median(driver), "executors_s": statistics.median(them), "job_s": job}
+            merge("attestation", str(number), value={n: round(s, 3) for n, s in found.items()} | {"rounds": rounds})
 
 
 def main() -> None:
@@ -249,7 +262,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("analytics-benchmark"), help="where the tables are")
     options = parser.parse_args()
     if options.part == "attest":
-        measure_attestation(options.rounds)
+        measure_attestation(options.rounds, list(map(int, options.executors.split(","))))
     elif options.part == "chart":
         import analytics_chart  # type: ignore[import-not-found]  # it stands beside this script
 
