@@ -1,9 +1,10 @@
 """`strongroom broker`, `key`, `authorize`, `revoke`: the commands against a broker that runs in a thread."""
 
 import json
+import shutil
 import stat
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from strongroom.attestation.claims import Claims
+from strongroom.attestation.collateral import Collateral
 from strongroom.broker.app import create_app
 from strongroom.broker.audit import Entry
 from strongroom.broker.log_head import FILE_NAME, LogHead, read_head
 from strongroom.broker.parts import Parts, open_parts
+from strongroom.broker.pcs import CollateralService, Wanted
 from strongroom.broker.server import serving
 from strongroom.broker.settings import load_settings
 from strongroom.broker.setup import create_broker
@@ -146,19 +149,80 @@ class TestRenew:
 
 
 class TestCollateral:
-    def test_installs(self, strongroom: Command, tmp_path: Path) -> None:
-        machine = SimulatedMachine.build(datetime.now(UTC))
-        (tmp_path / "c.json").write_text(machine.collateral())
-        strongroom("broker", "init", "b")
-        assert strongroom("broker", "collateral", "b", "c.json").status == 0
-        (file,) = (tmp_path / "b" / "collateral" / "intel").iterdir()
-        assert file.read_text() == machine.collateral()
+    """What a service answers is tested in `tests/broker/test_pcs.py`."""
 
-    def test_refuses_what_is_none(self, strongroom: Command, tmp_path: Path) -> None:
-        (tmp_path / "c.json").write_text("{}")
+    THEN = datetime(2025, 6, 1, tzinfo=UTC)
+
+    @pytest.fixture
+    def real(self, strongroom: Command, testdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Intel's collateral at a moment when it was valid, and a broker."""
+        monkeypatch.setattr("strongroom.cli.broker_collateral._now", lambda: self.THEN)
         strongroom("broker", "init", "b")
-        assert strongroom("broker", "collateral", "b", "c.json").status == 3
+        source = testdata / "attestation" / "collateral" / "fmspc_00906ed5_2025_06.json"
+        return Path(shutil.copy(source, tmp_path / "c.json"))
+
+    def test_installs_and_shows(self, strongroom: Command, real: Path, tmp_path: Path) -> None:
+        assert strongroom("broker", "collateral", "b").out == ""
+        ended = strongroom("broker", "collateral", "b", "c.json", "--json")
+        assert ended.status == 0, ended.err
+        (file,) = (tmp_path / "b" / "collateral" / "intel").iterdir()
+        assert json.loads(file.read_text()) == json.loads(real.read_text())
+        (row,) = json.loads(ended.out)
+        assert row == json.loads(strongroom("broker", "collateral", "b", "--json").out)[0]
+        assert row["file"] == file.name == "sgx-00906ed50000.json"
+        assert (row["tee"], row["fmspc"], row["ca"], row["expired"]) == ("sgx", "00906ed50000", "processor", False)
+        assert row["expires"].startswith("2025-06-26T")
+        assert "2025-06-26" in strongroom("broker", "collateral", "b").out
+
+    def test_warns_before_it_expires(self, strongroom: Command, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "warning" not in strongroom("broker", "collateral", "b", real).err
+        monkeypatch.setattr("strongroom.cli.broker_collateral._now", lambda: self.THEN + timedelta(days=20))
+        assert "expires on 2025-06-26" in strongroom("broker", "collateral", "b").err
+
+    def test_refuses_what_is_none_or_not_intels_or_expired(
+        self, strongroom: Command, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "none.json").write_text("{}")
+        (tmp_path / "simulated.json").write_text(SimulatedMachine.build(self.THEN).collateral())
+        for name in ("none.json", "simulated.json"):
+            assert strongroom("broker", "collateral", "b", name).status == 3
+        monkeypatch.setattr("strongroom.cli.broker_collateral._now", lambda: datetime.now(UTC))
+        assert "[collateral.expired]" in strongroom("broker", "collateral", "b", "c.json").err
         assert strongroom("broker", "collateral", "b", "absent.json").status == 2
+        assert strongroom("broker", "collateral", "absent").status == 2
+        assert not (tmp_path / "b" / "collateral" / "intel").exists()
+
+    @pytest.mark.parametrize(
+        "options",
+        [(), ("--fmspc", "x"), ("--fmspc", "00"), ("--fmspc", "00 90 6e d5 00 00"), ("--quote", "absent.bin")],
+    )
+    def test_fetch_says_what_is_missing(self, strongroom: Command, real: Path, options: tuple[str, ...]) -> None:
+        ended = strongroom("broker", "fetch-collateral", "b", *options)
+        assert ended.status == 2
+        assert "[collateral." in ended.err
+
+    def test_fetch_asks_the_cache_of_the_settings(
+        self, strongroom: Command, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        collateral = Collateral.from_json(real.read_bytes())
+        asked: list[object] = []
+
+        def fetch(service: CollateralService, wanted: Wanted) -> Collateral:
+            asked.append((service._api, wanted))
+            return collateral
+
+        monkeypatch.setattr(CollateralService, "fetch", fetch)
+        monkeypatch.setenv("STRONGROOM_BROKER_PCCS_URL", "https://pccs.example.com:8081/")
+        named = ("--fmspc", "00906ED50000", "--ca", "processor")
+        first = strongroom("broker", "fetch-collateral", "b", *named, "--json")
+        again = strongroom("broker", "fetch-collateral", "b", "--json")
+        assert (first.status, again.status) == (0, 0), first.err + again.err
+        assert first.out == again.out
+        assert (
+            asked == [("https://pccs.example.com:8081", Wanted("sgx", bytes.fromhex("00906ed50000"), "processor"))] * 2
+        )
+        monkeypatch.setenv("STRONGROOM_BROKER_PCCS_URL", "http://pccs.example.com")
+        assert "[collateral.url]" in strongroom("broker", "fetch-collateral", "b").err
 
 
 class TestKey:

@@ -56,11 +56,13 @@ class QeIdentity:
     """What our own checks need of a QE identity document, version 2.
 
     Args:
+        id: Which enclave: ``QE`` quotes for SGX, ``TD_QE`` for TDX.
         evaluation_data_number: Grows with every TCB recovery event.
         issued: Start of validity.
         next_update: End of validity.
     """
 
+    id: str
     evaluation_data_number: int
     issued: datetime
     next_update: datetime
@@ -214,6 +216,7 @@ def parse_qe_identity(text: str) -> QeIdentity:
     members = _document(text, "QE identity")
     _require_version(members, 2)
     return QeIdentity(
+        id=members.text("id"),
         evaluation_data_number=members.number("tcbEvaluationDataNumber"),
         issued=members.moment("issueDate"),
         next_update=members.moment("nextUpdate"),

@@ -97,7 +97,7 @@ def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, no
 def _check(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime) -> Endorsements:
     leaf, authority, anchor = _pck_chain(quote, root)
     chains = dict.fromkeys((collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain))  # mostly one
-    signers = [_signing_certificate(chain, root, anchor) for chain in chains]
+    signers = [signing_certificate(chain, root, anchor) for chain in chains]
     pck = pck_extension_of(leaf)
     tcb_info, qe_identity = parse_tcb_info(collateral.tcb_info), parse_qe_identity(collateral.qe_identity)
     _check_subject(quote, pck, tcb_info)
@@ -129,7 +129,7 @@ def _pck_chain(quote: Quote, root: TrustRoot) -> tuple[x509.Certificate, x509.Ce
         )
     if len(chain) != 3:
         raise VerificationError(f"the PCK chain has {len(chain)} certificates, expected 3", code="pck.chain")
-    _require_root(chain[2], root)
+    require_root(chain[2], root)
     leaf, authority, anchor = (_load_certificate(der, "pck.chain") for der in chain)
     if _PCK_PHRASE not in _common_name(leaf):
         raise VerificationError("the first certificate of the PCK chain is no PCK certificate", code="pck.chain")
@@ -140,12 +140,23 @@ def _pck_chain(quote: Quote, root: TrustRoot) -> tuple[x509.Certificate, x509.Ce
     return leaf, authority, anchor
 
 
-def _signing_certificate(chain_pem: str, root: TrustRoot, anchor: x509.Certificate) -> x509.Certificate:
+def signing_certificate(chain_pem: str, root: TrustRoot, anchor: x509.Certificate) -> x509.Certificate:
+    """The certificate that signs TCB info and QE identities.
+
+    Args:
+        chain_pem: That certificate and the root's, PEM.
+        root: What the second one must be.
+        anchor: The root's certificate.
+
+    Raises:
+        VerificationError: Not such a chain (``collateral.issuer_chain``, ``root.mismatch``).
+        FormatError: Not PEM (``collateral.pem``).
+    """
     code = "collateral.issuer_chain"
     chain = chain_certificates(chain_pem)
     if len(chain) != 2:
         raise VerificationError(f"a collateral issuer chain has {len(chain)} certificates, expected 2", code=code)
-    _require_root(chain[1], root)
+    require_root(chain[1], root)
     signer = _load_certificate(chain[0], code)
     if _SIGNER_PHRASE not in _common_name(signer) or sgx_extension_bytes(signer) is not None:
         raise VerificationError("collateral is not signed by a TCB signing certificate", code=code)
@@ -156,7 +167,12 @@ def _signing_certificate(chain_pem: str, root: TrustRoot, anchor: x509.Certifica
     return signer
 
 
-def _require_root(der: bytes, root: TrustRoot) -> None:
+def require_root(der: bytes, root: TrustRoot) -> None:
+    """Checks that a chain's last certificate is the trusted root, byte for byte.
+
+    Raises:
+        VerificationError: It is not (``root.mismatch``).
+    """
     if der != root.certificate_der:
         raise VerificationError(
             f"a chain ends at another root than the trusted one ({root.kind})",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from strongroom.attestation.collateral import MAX_COLLATERAL_BYTES, Collateral, parse_tcb_info
+from strongroom.broker.folder import write_new
 from strongroom.errors import ConfigurationError, UnavailableError
 
 Root = Literal["intel", "simulated"]
@@ -79,7 +80,8 @@ def install_collateral(folder: Path, root: Root, collateral: bytes) -> Path:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}.new")
-        fresh.write_bytes(collateral)
+        fresh.unlink(missing_ok=True)
+        write_new(fresh, collateral)
         fresh.replace(path)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}", code="collateral.unwritable") from None

@@ -15,10 +15,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from strongroom.broker.app import create_app
+from strongroom.broker.collateral_watch import watching
 from strongroom.broker.connections import MAX_HEAD_BYTES, timed_connections
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.logs import log, send_server_messages_to_the_log
-from strongroom.broker.parts import Parts, open_parts
+from strongroom.broker.parts import Parts, open_parts, utc_now
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.verifier import VerifierPool, trust
@@ -46,8 +47,9 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
     files = BrokerFolder(folder)
     values = load_settings(files.settings)
     simulated_root = files.simulated_root if values.allow_simulated else None
+    trusted = trust(files.collateral, simulated_root)
     pool = VerifierPool(
-        trust(files.collateral, simulated_root),
+        trusted,
         processes=values.verifier_processes,
         timeout_s=values.verification_timeout_s,
     )
@@ -59,7 +61,7 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
                 url = url_of(listener)
                 config = _config(files, values, create_app(parts))
                 server = BrokerServer(config, lambda: _announce(url, values, ready_file))
-                with _also_provisioning(parts, files, values), _ends_on_signals(server):
+                with _also_provisioning(parts, files, values), watching(trusted, utc_now), _ends_on_signals(server):
                     server.run(sockets=[listener])
         finally:
             parts.close()

@@ -83,6 +83,12 @@ class BrokerSettings(BaseSettings):
     request_burst: Annotated[int, Field(ge=1, le=100_000)] = 200
     """Requests one client address may send at once before the rate counts."""
 
+    pccs_url: str | None = None
+    """Cache that `fetch-collateral` asks: what stands before `/sgx/certification/v4`; none: Intel's own service."""
+
+    pccs_ca: Path | None = None
+    """Authorities of that cache's TLS certificate, PEM; none: public ones."""
+
     provisioning_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """TCP port for clients of Gramine's secret provisioning, by custom 4433; none: they are not served."""
 

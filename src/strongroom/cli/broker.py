@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from strongroom.cli.broker_collateral import app as collateral
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Json, Owner, owner_client, put, say
 from strongroom.errors import ConfigurationError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FOLLOW_S: Final = 1.0
 
 app = noun_app("The key broker: make one, run it, read its grants and its log.")
+app.add_typer(collateral)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The broker's folder.", show_default=False)]
 
@@ -119,33 +121,6 @@ def renew(
 
     certificate = renew_certificate(BrokerFolder(folder), hosts=host or (), now=datetime.now(UTC))
     say(f"the new certificate is good until {certificate.not_valid_after_utc:%Y-%m-%d}; restart the broker")
-
-
-@app.command(
-    help="Install collateral for Intel platforms; a running broker uses it at once.",
-    epilog="Example: strongroom broker collateral broker collateral.json",
-)
-def collateral(
-    folder: Folder,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="QuoteCollateralV3 JSON.", show_default=False)],
-) -> None:
-    """Install collateral for Intel platforms.
-
-    Raises:
-        ConfigurationError: A file can't be read or written.
-        FormatError: A file is not collateral.
-    """
-    from strongroom.attestation.collateral import MAX_COLLATERAL_BYTES
-    from strongroom.broker.collateral import install_collateral
-    from strongroom.broker.folder import BrokerFolder
-
-    for file in files:
-        try:
-            with file.open("rb") as source:
-                text = source.read(MAX_COLLATERAL_BYTES + 1)
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {file}: {error.strerror}", code="collateral.file") from None
-        say(f"installed {install_collateral(BrokerFolder(folder).collateral, 'intel', text)}")
 
 
 @app.command(epilog="Example: strongroom broker grants --json")
