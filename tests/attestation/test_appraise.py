@@ -76,8 +76,8 @@ def test_refuses_simulated_platform_unless_named(claims: Claims) -> None:
     assert codes(replace(claims, simulated=False)) == []
 
 
-def test_debug_enclave_only_when_named(claims: Claims) -> None:
-    assert codes(replace(claims, debug=True), replace(POLICY, dangerous_accept_debug=True)) == []
+def test_no_policy_lets_a_debug_enclave_in(claims: Claims) -> None:
+    assert codes(replace(claims, debug=True)) == ["debug.enabled"]
 
 
 def test_advisory_is_accepted_to_the_end_of_its_day(claims: Claims) -> None:

@@ -39,7 +39,6 @@ WIDE = AppraisalPolicy(
     tcb_statuses=frozenset({"UpToDate", "SWHardeningNeeded"}),
     advisories=(AcceptedAdvisory("INTEL-SA-00615", dt.date(2027, 1, 31)),),
     min_tcb_eval_data_number=ANY,
-    dangerous_accept_debug=True,
     accept_simulated=True,
 )
 EVERYTHING_SET: dict[str, Any] = {
@@ -72,10 +71,9 @@ def test_empty_allow_list_is_an_error(name: str) -> None:
 
 
 def test_nothing_dangerous_by_default() -> None:
-    assert not STRICT.dangerous_accept_debug
     assert not STRICT.accept_simulated
     value = STRICT.to_json()
-    del value["dangerous_accept_debug"], value["accept_simulated"]
+    del value["accept_simulated"]
     assert AppraisalPolicy.from_json(value) == STRICT
 
 
@@ -114,7 +112,6 @@ def test_toml_form_is_the_json_form() -> None:
         tees = ["sgx", "tdx"]
         tcb_statuses = ["UpToDate", "SWHardeningNeeded"]
         min_tcb_eval_data_number = "any"
-        dangerous_accept_debug = true
         accept_simulated = true
         [advisories]
         INTEL-SA-00615 = "2027-01-31"
@@ -144,7 +141,6 @@ def test_digest_follows_the_meaning() -> None:
         replace(STRICT, advisories=WIDE.advisories),
         replace(STRICT, min_tcb_eval_data_number=18),
         replace(STRICT, min_tcb_eval_data_number=ANY),
-        replace(STRICT, dangerous_accept_debug=True),
         replace(STRICT, accept_simulated=True),
     ]
     assert len({policy.digest for policy in variants}) == len(variants)
@@ -152,7 +148,7 @@ def test_digest_follows_the_meaning() -> None:
 
 def test_digest_is_stable() -> None:
     # Digests are stored in logs and receipts: a change of the JSON form must not go unnoticed.
-    assert STRICT.digest.hex() == "fe81eda71228c1cea01181816c447c58f81d574a3e17e3fd70c60131dcfc81cf"
+    assert STRICT.digest.hex() == "bbc7354ec299a7ef90103812bf04022631dfe5639ebb9632ef39d8d089bd4a57"
 
 
 FAULTS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -175,7 +171,7 @@ FAULTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "advisory on no day": lambda v: v.update(advisories={"INTEL-SA-00615": "2027-02-30"}),
     "minimum as text": lambda v: v.update(min_tcb_eval_data_number="17"),
     "minimum as boolean": lambda v: v.update(min_tcb_eval_data_number=True),
-    "debug as text": lambda v: v.update(dangerous_accept_debug="no"),
+    "debug accepted": lambda v: v.update(dangerous_accept_debug=True),
     "simulated as number": lambda v: v.update(accept_simulated=1),
 }
 

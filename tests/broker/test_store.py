@@ -182,7 +182,6 @@ policies = st.builds(
         st.just(()),
     ),
     min_tcb_eval_data_number=st.one_of(st.just(ANY), st.integers(0, 1000)),
-    dangerous_accept_debug=st.booleans(),
     accept_simulated=st.booleans(),
 )
 ends = st.none() | st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(  # noqa: DTZ001 -- zone follows

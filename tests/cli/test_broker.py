@@ -300,7 +300,6 @@ class TestAuthorize:
             {"mr_enclave": measure(load_workload(workload)).mr_enclave.hex()}
         ]
         assert grant.policy.tcb_statuses == frozenset({"UpToDate"})
-        assert not grant.policy.dangerous_accept_debug
 
     def test_changed_code_needs_a_new_word_of_the_owner(self, as_owner: Command, live: Parts, workload: Path) -> None:
         as_owner("authorize", workload, "--accept-simulated")

@@ -35,7 +35,6 @@ def test_all_four_fields_of_an_entry_must_match(
     policy = load_policy(tmp_path / "policy.toml")
     assert policy.measurements == (EnclaveIdentity(b"\xab" * 32, SignerIdentity(b"\xcd" * 32, 7, 3)),)
     assert policy.tcb_statuses == {"UpToDate"}
-    assert not policy.dangerous_accept_debug
     assert not policy.accept_simulated
 
 
@@ -115,13 +114,11 @@ def test_show_warns_of_dangerous_permissions(strongroom: Command, tmp_path: Path
         tcb_statuses=frozenset({"UpToDate", "OutOfDate"}),
         advisories=(),
         min_tcb_eval_data_number=17,
-        dangerous_accept_debug=True,
         accept_simulated=True,
     )
     (tmp_path / "p.toml").write_text(render_policy(policy, ["a comment"]))
     assert load_policy(tmp_path / "p.toml") == policy
     ended = strongroom("policy", "show", "p.toml")
-    assert "DEBUG" in ended.err
     assert "SIMULATED" in ended.err
 
 

@@ -94,7 +94,7 @@ def appraise(claims: Claims, policy: AppraisalPolicy, now: datetime) -> Accepted
 def _environment_findings(claims: Claims, policy: AppraisalPolicy) -> Iterator[Finding]:
     if claims.tee not in policy.tees:
         yield Finding("tee.type", f"found {claims.tee}, expected {_listed(policy.tees)}")
-    if claims.debug and not policy.dangerous_accept_debug:
+    if claims.debug:
         yield Finding("debug.enabled", "the host can read the memory of a debug enclave")
     if claims.simulated and not policy.accept_simulated:
         yield Finding("simulated.refused", "a simulated platform protects nothing")

@@ -90,7 +90,6 @@ class AppraisalPolicy:
         tcb_statuses: Which of Intel's judgements of the platform; "Revoked" can't be accepted.
         advisories: Which open security advisories, each until a day; empty: none; or `ANY`.
         min_tcb_eval_data_number: How recent that judgement must be, or `ANY`. Stops replay of older collateral.
-        dangerous_accept_debug: Whether the host may read the enclave's memory.
         accept_simulated: Whether evidence may come from a simulated platform, which protects nothing.
     """
 
@@ -99,7 +98,6 @@ class AppraisalPolicy:
     tcb_statuses: frozenset[TcbStatus] = field(default_factory=_required("tcb_statuses"))
     advisories: tuple[AcceptedAdvisory, ...] | Anything = field(default_factory=_required("advisories"))
     min_tcb_eval_data_number: int | Anything = field(default_factory=_required("min_tcb_eval_data_number"))
-    dangerous_accept_debug: bool = False
     accept_simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -140,13 +138,12 @@ class AppraisalPolicy:
             "tcb_statuses": sorted(self.tcb_statuses),
             "advisories": advisories,
             "min_tcb_eval_data_number": minimum if isinstance(minimum, int) else "any",
-            "dangerous_accept_debug": self.dangerous_accept_debug,
             "accept_simulated": self.accept_simulated,
         }
 
     @classmethod
     def from_json(cls, value: object) -> "AppraisalPolicy":
-        """Reads the JSON form; only the two dangerous permissions may be left out.
+        """Reads the JSON form; only `accept_simulated` may be left out.
 
         Args:
             value: The parsed JSON or TOML object.
@@ -170,7 +167,6 @@ class AppraisalPolicy:
             tcb_statuses=frozenset(parse_tcb_status(text) for text in statuses),
             advisories=_advisories_from_json(members.value("advisories")),
             min_tcb_eval_data_number=_minimum_from_json(members),
-            dangerous_accept_debug=_permission(members, "dangerous_accept_debug"),
             accept_simulated=_permission(members, "accept_simulated"),
         )
         members.finish()

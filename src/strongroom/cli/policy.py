@@ -41,8 +41,6 @@ def show(
     else:
         put(render_policy(policy).rstrip("\n"))
         say(f"policy {policy.digest.hex()}")
-    if policy.dangerous_accept_debug:
-        say("warning: DEBUG enclaves are accepted; their host can read everything")
     if policy.accept_simulated:
         say("warning: SIMULATED machines are accepted; they protect nothing")
 
