@@ -86,7 +86,14 @@ class Bench:
         certified = sign_raw(serialize_sgx_report(quote.qe_report), self.machine.pki.pck.private_key)
         return self.resign(replace(quote, qe_report_signature=certified))
 
-    def td_quote(self, version: int, *, version_15: bool = False, attributes: int = SEPT_VE_DISABLE) -> bytes:
+    def td_quote(
+        self,
+        version: int,
+        *,
+        version_15: bool = False,
+        attributes: int = SEPT_VE_DISABLE,
+        report_data: bytes = REPORT_DATA,
+    ) -> bytes:
         """A TDX quote of this machine."""
         body = TdReport(
             tee_tcb_svn=bytes((5, 0, 2)) + bytes(13),
@@ -100,7 +107,7 @@ class Bench:
             mr_owner=bytes(48),
             mr_owner_config=bytes(48),
             rtmrs=(b"\x01" * 48, b"\x02" * 48, b"\x03" * 48, b"\x04" * 48),
-            report_data=REPORT_DATA,
+            report_data=report_data,
             tee_tcb_svn_2=bytes((5, 0, 2)) + bytes(13) if version_15 else None,
             mr_service_td=bytes(48) if version_15 else None,
         )

@@ -34,7 +34,7 @@ def test_all_four_fields_of_an_entry_must_match(
     assert ended.status == 0, ended.err
     policy = load_policy(tmp_path / "policy.toml")
     assert policy.measurements == (EnclaveIdentity(b"\xab" * 32, SignerIdentity(b"\xcd" * 32, 7, 3)),)
-    assert policy.tcb_statuses == {"UpToDate"}
+    assert policy.tcb_statuses == frozenset({"UpToDate"})
     assert not policy.accept_simulated
 
 

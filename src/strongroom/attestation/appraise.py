@@ -6,20 +6,26 @@ from datetime import UTC, datetime
 from typing import Final, NoReturn
 
 from strongroom.attestation.claims import Claims
-from strongroom.attestation.policy import (
+from strongroom.attestation.measurements import (
     ANY,
-    AppraisalPolicy,
     EnclaveIdentity,
     Measurement,
     SignerIdentity,
+    SnpIdentity,
     TdIdentity,
+    VtpmIdentity,
+    tee_of,
 )
+from strongroom.attestation.policy import AppraisalPolicy
 from strongroom.errors import ConfigurationError, Finding
 from strongroom.formats.members import timestamp
+from strongroom.formats.tpm_quote import PCR_COUNT
 
 _PROOF: Final = object()
 # A measurement that differs in one of these is a stranger; one that differs only in the others is a near miss.
-_IDENTITY_CODES: Final = frozenset({"measurement.mr_enclave", "measurement.mr_signer", "measurement.mr_td"})
+_IDENTITY_CODES: Final = frozenset(
+    {"measurement.mr_enclave", "measurement.mr_signer", "measurement.mr_td", "measurement.launch", "measurement.tee"}
+)
 
 
 class _NoTruthValue:
@@ -101,8 +107,20 @@ def _environment_findings(claims: Claims, policy: AppraisalPolicy) -> Iterator[F
 
 
 def _tcb_findings(claims: Claims, policy: AppraisalPolicy, now: datetime) -> Iterator[Finding]:
-    if claims.tcb_status not in policy.tcb_statuses:
-        yield Finding("tcb.status", f"found {claims.tcb_status}, expected {_listed(policy.tcb_statuses)}")
+    if claims.snp is None:
+        yield from _intel_findings(claims, policy, now)
+    elif policy.snp is None:
+        yield Finding("snp.unset", "the policy expects nothing of SEV-SNP platforms")
+    else:
+        yield from policy.snp.findings(claims.snp)
+    if now >= claims.collateral_expires:
+        yield Finding("collateral.expired", f"the judgement held until {timestamp(claims.collateral_expires)}")
+
+
+def _intel_findings(claims: Claims, policy: AppraisalPolicy, now: datetime) -> Iterator[Finding]:
+    statuses = policy.tcb_statuses or frozenset()
+    if claims.tcb_status not in statuses:
+        yield Finding("tcb.status", f"found {claims.tcb_status}, expected {_listed(statuses) or 'none'}")
     if isinstance(policy.advisories, tuple):
         accepted = {advisory.advisory: advisory.until for advisory in policy.advisories}
         for advisory in claims.advisories:
@@ -112,34 +130,52 @@ def _tcb_findings(claims: Claims, policy: AppraisalPolicy, now: datetime) -> Ite
             elif now.date() > until:
                 yield Finding("tcb.advisory", f"{advisory} was accepted until {until.isoformat()}")
     minimum = policy.min_tcb_eval_data_number
-    if isinstance(minimum, int) and claims.tcb_eval_data_number < minimum:
+    if isinstance(minimum, int) and not _at_least(claims.tcb_eval_data_number, minimum):
         yield Finding("tcb.eval_number", f"found {claims.tcb_eval_data_number}, expected at least {minimum}")
-    if now >= claims.collateral_expires:
-        yield Finding("collateral.expired", f"the judgement held until {timestamp(claims.collateral_expires)}")
 
 
 def _measurement_findings(claims: Claims, measurements: tuple[Measurement, ...]) -> tuple[Finding, ...]:
     """Nothing if one measurement matches, else the findings of the nearest one."""
-    candidates = [tuple(_differences(claims, measurement)) for measurement in measurements]
+    candidates = [tuple(_differences(claims, expected)) for expected in measurements]
     return min(candidates, key=lambda found: (any(f.code in _IDENTITY_CODES for f in found), len(found)))
 
 
 def _differences(claims: Claims, expected: Measurement) -> Iterable[Finding]:
+    if claims.tee != tee_of(expected):
+        # The same launch measurement is one guest's in one TEE, and in another everybody's paravisor's.
+        return [Finding("measurement.tee", f"found {claims.tee}, expected {tee_of(expected)}")]
     match expected:
         case EnclaveIdentity():
             signer = [] if expected.signer is None else _signer_comparisons(claims, expected.signer)
             return _differing([("mr_enclave", claims.mr_enclave, expected.mr_enclave, _equal), *signer])
         case SignerIdentity():
             return _differing(_signer_comparisons(claims, expected))
-        case TdIdentity():
-            found = claims.rtmrs or (None,) * 4
-            rtmrs = zip(range(4), found, expected.rtmrs, strict=True)
-            return _differing(
-                [
-                    ("mr_td", claims.mr_td, expected.mr_td, _equal),
-                    *((f"rtmr_{i}", ours, theirs, _equal) for i, ours, theirs in rtmrs if theirs is not ANY),
-                ]
-            )
+        case TdIdentity() | SnpIdentity():
+            return _differing(_guest_comparisons(claims, expected))
+        case VtpmIdentity():
+            found = claims.pcrs or (None,) * PCR_COUNT
+            pcrs: list[_Comparison] = [
+                (f"pcr_{index}", found[index], value, _equal) for index, value in sorted(expected.pcrs.items())
+            ]
+            return _differing([*_guest_comparisons(claims, expected.hardware), *pcrs])
+
+
+def _guest_comparisons(claims: Claims, expected: TdIdentity | SnpIdentity) -> "list[_Comparison]":
+    comparisons: list[_Comparison]
+    if isinstance(expected, TdIdentity):
+        rtmrs = zip(claims.rtmrs or (None,) * 4, expected.rtmrs, strict=True)
+        comparisons = [
+            ("mr_td", claims.mr_td, expected.mr_td, _equal),
+            *((f"rtmr_{i}", ours, theirs, _equal) for i, (ours, theirs) in enumerate(rtmrs)),
+        ]
+    else:
+        snp = claims.snp
+        comparisons = [
+            ("launch", snp and snp.measurement, expected.measurement, _equal),
+            ("host_data", snp and snp.host_data, expected.host_data, _equal),
+            ("id_key_digest", snp and snp.id_key_digest, expected.id_key_digest, _equal),
+        ]
+    return [comparison for comparison in comparisons if comparison[2] is not ANY]
 
 
 def _signer_comparisons(claims: Claims, expected: SignerIdentity) -> "list[_Comparison]":

@@ -14,9 +14,18 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
+from strongroom.attestation.authorities import (
+    UNREADABLE,
+    Window,
+    certificate_window,
+    check_windows,
+    common_name,
+    crl_window,
+    load_certificate,
+    load_crl,
+    refuse_revoked,
+)
 from strongroom.attestation.collateral import (
     Collateral,
     QeIdentity,
@@ -33,15 +42,6 @@ from strongroom.formats.quote import Quote
 _PCK_PHRASE: Final = "SGX PCK Certificate"
 _PCK_CA_PHRASES: Final = ("SGX PCK Processor CA", "SGX PCK Platform CA")
 _SIGNER_PHRASE: Final = "SGX TCB Signing"
-_STALE_HINT: Final = "refresh the collateral"
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,6 @@ class Endorsements:
     tcb_info: TcbInfo
     qe_identity: QeIdentity
     expires: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A span of validity and the code's first part for what is outside of it."""
-
-    what: str
-    area: str
-    start: datetime
-    end: datetime
 
 
 def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime) -> Endorsements:
@@ -90,7 +80,7 @@ def check_endorsements(quote: Quote, collateral: Collateral, root: TrustRoot, no
     """
     try:
         return _check(quote, collateral, root, now)
-    except _UNREADABLE:  # the X.509 library reads some fields only when they are asked for
+    except UNREADABLE:  # the X.509 library reads some fields only when they are asked for
         raise VerificationError("a certificate or revocation list can't be read", code="chain.invalid") from None
 
 
@@ -101,21 +91,21 @@ def _check(quote: Quote, collateral: Collateral, root: TrustRoot, now: datetime)
     pck = pck_extension_of(leaf)
     tcb_info, qe_identity = parse_tcb_info(collateral.tcb_info), parse_qe_identity(collateral.qe_identity)
     _check_subject(quote, pck, tcb_info)
-    root_crl = _load_crl(collateral.root_ca_crl, anchor)
-    pck_crl = _load_crl(collateral.pck_crl, authority)
+    root_crl = load_crl(collateral.root_ca_crl, anchor)
+    pck_crl = load_crl(collateral.pck_crl, authority)
     windows = [
-        *(_certificate_window(certificate, "pck") for certificate in (leaf, authority, anchor)),
-        *(_certificate_window(signer, "collateral") for signer in signers),
-        _crl_window(root_crl),
-        _crl_window(pck_crl),
-        _Window("TCB info", "collateral", tcb_info.issued, tcb_info.next_update),
-        _Window("QE identity", "collateral", qe_identity.issued, qe_identity.next_update),
+        *(certificate_window(certificate, "pck") for certificate in (leaf, authority, anchor)),
+        *(certificate_window(signer, "collateral") for signer in signers),
+        crl_window(root_crl),
+        crl_window(pck_crl),
+        Window("TCB info", "collateral", tcb_info.issued, tcb_info.next_update),
+        Window("QE identity", "collateral", qe_identity.issued, qe_identity.next_update),
     ]
-    _check_windows(windows, now)
-    _refuse_revoked(leaf, pck_crl, "pck.revoked")
-    _refuse_revoked(authority, root_crl, "pck.revoked")
+    check_windows(windows, now)
+    refuse_revoked(leaf, pck_crl, "pck.revoked")
+    refuse_revoked(authority, root_crl, "pck.revoked")
     for signer in signers:
-        _refuse_revoked(signer, root_crl, "collateral.issuer_revoked")
+        refuse_revoked(signer, root_crl, "collateral.issuer_revoked")
     return Endorsements(pck, tcb_info, qe_identity, min(window.end for window in windows))
 
 
@@ -130,10 +120,10 @@ def _pck_chain(quote: Quote, root: TrustRoot) -> tuple[x509.Certificate, x509.Ce
     if len(chain) != 3:
         raise VerificationError(f"the PCK chain has {len(chain)} certificates, expected 3", code="pck.chain")
     require_root(chain[2], root)
-    leaf, authority, anchor = (_load_certificate(der, "pck.chain") for der in chain)
-    if _PCK_PHRASE not in _common_name(leaf):
+    leaf, authority, anchor = (load_certificate(der, "pck.chain") for der in chain)
+    if _PCK_PHRASE not in common_name(leaf):
         raise VerificationError("the first certificate of the PCK chain is no PCK certificate", code="pck.chain")
-    if not any(phrase in _common_name(authority) for phrase in _PCK_CA_PHRASES):
+    if not any(phrase in common_name(authority) for phrase in _PCK_CA_PHRASES):
         raise VerificationError("the second certificate of the PCK chain is no PCK CA", code="pck.chain")
     if leaf.issuer != authority.subject or authority.issuer != anchor.subject:
         raise VerificationError("the certificates of the PCK chain do not follow each other", code="pck.chain")
@@ -157,8 +147,8 @@ def signing_certificate(chain_pem: str, root: TrustRoot, anchor: x509.Certificat
     if len(chain) != 2:
         raise VerificationError(f"a collateral issuer chain has {len(chain)} certificates, expected 2", code=code)
     require_root(chain[1], root)
-    signer = _load_certificate(chain[0], code)
-    if _SIGNER_PHRASE not in _common_name(signer) or sgx_extension_bytes(signer) is not None:
+    signer = load_certificate(chain[0], code)
+    if _SIGNER_PHRASE not in common_name(signer) or sgx_extension_bytes(signer) is not None:
         raise VerificationError("collateral is not signed by a TCB signing certificate", code=code)
     try:
         signer.verify_directly_issued_by(anchor)
@@ -188,59 +178,3 @@ def _check_subject(quote: Quote, pck: PckExtension, tcb_info: TcbInfo) -> None:
         raise VerificationError("the collateral judges another processor (FMSPC)", code="quote.fmspc_mismatch")
     if tcb_info.pce_id != pck.pce_id:
         raise VerificationError("the collateral judges another PCE (PCEID)", code="quote.pce_id_mismatch")
-
-
-def _load_certificate(der: bytes, code: str) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except _UNREADABLE:
-        raise VerificationError("a certificate can't be read", code=code) from None
-
-
-def _common_name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else ""
-
-
-def _load_crl(der: bytes, issuer: x509.Certificate) -> x509.CertificateRevocationList:
-    try:
-        crl = x509.load_der_x509_crl(der)
-        if crl.public_bytes(Encoding.DER) != der:
-            raise ValueError("not canonical")
-        same_issuer = crl.issuer == issuer.subject
-    except _UNREADABLE:
-        raise VerificationError("a certificate revocation list can't be read", code="collateral.crl") from None
-    if not same_issuer:
-        raise VerificationError("a certificate revocation list is another CA's", code="collateral.crl_issuer")
-    return crl
-
-
-def _certificate_window(certificate: x509.Certificate, area: str) -> _Window:
-    return _Window("a certificate", area, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-
-
-def _crl_window(crl: x509.CertificateRevocationList) -> _Window:
-    if crl.next_update_utc is None:
-        raise VerificationError("a certificate revocation list never expires", code="collateral.crl")
-    return _Window("a certificate revocation list", "collateral", crl.last_update_utc, crl.next_update_utc)
-
-
-def _check_windows(windows: list[_Window], now: datetime) -> None:
-    for window in windows:
-        if now < window.start:
-            raise VerificationError(
-                f"{window.what} is not valid before {window.start:%Y-%m-%d %H:%M:%SZ}",
-                code=f"{window.area}.not_yet_valid",
-                hint="check the clock",
-            )
-        if now >= window.end:  # as dcap-qvl does for revocation lists
-            raise VerificationError(
-                f"{window.what} expired at {window.end:%Y-%m-%d %H:%M:%SZ}",
-                code=f"{window.area}.expired",
-                hint=_STALE_HINT,
-            )
-
-
-def _refuse_revoked(certificate: x509.Certificate, crl: x509.CertificateRevocationList, code: str) -> None:
-    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
-        raise VerificationError("a certificate of the chain has been revoked", code=code)

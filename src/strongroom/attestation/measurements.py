@@ -1,12 +1,15 @@
 """Measurements: which code a policy accepts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from strongroom.errors import ConfigurationError
 from strongroom.formats.canonical import JsonValue
+from strongroom.formats.evidence import Tee
 from strongroom.formats.members import Members
+from strongroom.formats.tpm_quote import PCR_COUNT, PCR_SIZE
 
 _CODE: Final = "policy.malformed"
 
@@ -93,10 +96,77 @@ class TdIdentity:
                 _check_length("rtmr", rtmr, 48)
 
 
-Measurement = EnclaveIdentity | SignerIdentity | TdIdentity
+@dataclass(frozen=True, slots=True)
+class SnpIdentity:
+    """Exactly this SEV-SNP guest.
+
+    Args:
+        measurement: Of the guest at launch, 48 bytes.
+        host_data: What the host must have said at launch, 32 bytes, or `ANY`.
+        id_key_digest: SHA-384 of the key that signed the ID block, 48 bytes, or `ANY`.
+    """
+
+    measurement: bytes
+    host_data: bytes | Anything
+    id_key_digest: bytes | Anything
+
+    def __post_init__(self) -> None:
+        """Checks the lengths.
+
+        Raises:
+            ConfigurationError: A field has another one (``policy.measurement``).
+        """
+        _check_length("measurement", self.measurement, 48)
+        for name, value, size in (("host_data", self.host_data, 32), ("id_key_digest", self.id_key_digest, 48)):
+            if not isinstance(value, Anything):
+                _check_length(name, value, size)
 
 
-def measurement_to_json(measurement: Measurement) -> JsonValue:
+@dataclass(frozen=True, slots=True)
+class VtpmIdentity:
+    """An Azure confidential VM: this paravisor, and a guest that these registers measure.
+
+    The hardware measures the paravisor, the same for every customer. Which guest it started, PCRs alone say.
+
+    Args:
+        hardware: The paravisor.
+        pcrs: Expected values by index, 0 to 15, SHA-256 bank, 32 bytes each; at least one. The others may be anything.
+    """
+
+    hardware: SnpIdentity | TdIdentity
+    pcrs: Mapping[int, bytes]
+
+    def __post_init__(self) -> None:
+        """Checks indices and lengths.
+
+        Raises:
+            ConfigurationError: No register, an unknown one, or a value that is not 32 bytes (``policy.measurement``).
+        """
+        if not self.pcrs:
+            raise ConfigurationError("no PCR is named: any guest would be accepted", code="policy.measurement")
+        for index, value in self.pcrs.items():
+            if not 0 <= index < PCR_COUNT:
+                raise ConfigurationError(f"PCR {index} is not 0 to {PCR_COUNT - 1}", code="policy.measurement")
+            _check_length(f"PCR {index}", value, PCR_SIZE)
+
+
+Measurement = EnclaveIdentity | SignerIdentity | TdIdentity | SnpIdentity | VtpmIdentity
+
+
+def tee_of(measurement: Measurement) -> Tee:
+    """Which kind of trusted execution environment a measurement is of."""
+    match measurement:
+        case EnclaveIdentity() | SignerIdentity():
+            return "sgx"
+        case TdIdentity():
+            return "tdx"
+        case SnpIdentity():
+            return "snp"
+        case VtpmIdentity():
+            return "az-tdx-vtpm" if isinstance(measurement.hardware, TdIdentity) else "az-snp-vtpm"
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, JsonValue]:
     """A JSON object (also representable in TOML), bytes in hexadecimal."""
     match measurement:
         case EnclaveIdentity():
@@ -105,8 +175,16 @@ def measurement_to_json(measurement: Measurement) -> JsonValue:
         case SignerIdentity():
             return _signer_to_json(measurement)
         case TdIdentity():
-            rtmrs = ["any" if isinstance(rtmr, Anything) else rtmr.hex() for rtmr in measurement.rtmrs]
-            return {"mr_td": measurement.mr_td.hex(), "rtmrs": rtmrs}
+            return {"mr_td": measurement.mr_td.hex(), "rtmrs": [_hex(rtmr) for rtmr in measurement.rtmrs]}
+        case SnpIdentity():
+            return {
+                "measurement": measurement.measurement.hex(),
+                "host_data": _hex(measurement.host_data),
+                "id_key_digest": _hex(measurement.id_key_digest),
+            }
+        case VtpmIdentity():
+            pcrs: dict[str, JsonValue] = {str(index): value.hex() for index, value in sorted(measurement.pcrs.items())}
+            return measurement_to_json(measurement.hardware) | {"pcrs": pcrs}
 
 
 def measurement_from_json(value: object) -> Measurement:
@@ -123,9 +201,40 @@ def measurement_from_json(value: object) -> Measurement:
     elif "mr_signer" in members:
         measurement = _signer_from_json(members)
     else:
-        measurement = TdIdentity(members.octets("mr_td", 48), _rtmrs_from_json(members))
+        hardware = _snp_from_json(members) if "measurement" in members else _td_from_json(members)
+        measurement = VtpmIdentity(hardware, _pcrs_from_json(members)) if "pcrs" in members else hardware
     members.finish()
     return measurement
+
+
+def _snp_from_json(members: Members) -> SnpIdentity:
+    return SnpIdentity(
+        members.octets("measurement", 48),
+        _octets_or_any(members, "host_data", 32),
+        _octets_or_any(members, "id_key_digest", 48),
+    )
+
+
+def _td_from_json(members: Members) -> TdIdentity:
+    return TdIdentity(members.octets("mr_td", 48), _rtmrs_from_json(members))
+
+
+def _octets_or_any(members: Members, name: str, size: int) -> bytes | Anything:
+    text = members.text(name)
+    return ANY if text == "any" else Members({name: text}, what="policy.measurements", code=_CODE).octets(name, size)
+
+
+def _pcrs_from_json(members: Members) -> dict[int, bytes]:
+    value = members.value("pcrs")
+    names = [str(index) for index in range(PCR_COUNT)]
+    if not isinstance(value, Mapping) or not set(value) <= set(names):
+        raise members.refuse("pcrs", f"is not a table of registers 0 to {PCR_COUNT - 1}")
+    values = Members(value, what="policy.pcrs", code=_CODE)
+    return {int(name): values.octets(name, PCR_SIZE) for name in names if name in values}
+
+
+def _hex(value: bytes | Anything) -> str:
+    return "any" if isinstance(value, Anything) else value.hex()
 
 
 def _rtmrs_from_json(

@@ -9,21 +9,35 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
-from strongroom.attestation.claims import MAX_ADVISORIES, MAX_ADVISORY_LENGTH, TcbStatus, parse_tcb_status
+from strongroom.attestation.claims import (
+    AMD_TEES,
+    INTEL_TEES,
+    MAX_ADVISORIES,
+    MAX_ADVISORY_LENGTH,
+    TEES,
+    TcbStatus,
+    parse_tcb_status,
+    parse_tee,
+)
 from strongroom.attestation.measurements import (
     ANY,
     Anything,
     EnclaveIdentity,
     Measurement,
     SignerIdentity,
+    SnpIdentity,
     TdIdentity,
+    VtpmIdentity,
     measurement_from_json,
     measurement_to_json,
+    tee_of,
 )
+from strongroom.attestation.snp_policy import SnpExpectations
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.formats.canonical import JsonValue, canonical_json
+from strongroom.formats.evidence import Tee
 from strongroom.formats.members import Members
 
 __all__ = [
@@ -34,16 +48,17 @@ __all__ = [
     "EnclaveIdentity",
     "Measurement",
     "SignerIdentity",
+    "SnpExpectations",
+    "SnpIdentity",
     "TdIdentity",
+    "VtpmIdentity",
 ]
 
 MAX_MEASUREMENTS: Final = 256
 _CODE: Final = "policy.malformed"
 _WHAT: Final = "policy"
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-Tee = Literal["sgx", "tdx"]
+_INTEL: Final = ("tcb_statuses", "advisories", "min_tcb_eval_data_number")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,17 +102,20 @@ class AppraisalPolicy:
     Args:
         measurements: Which code; one must match.
         tees: Which kinds of trusted execution environment.
-        tcb_statuses: Which of Intel's judgements of the platform; "Revoked" can't be accepted.
+        tcb_statuses: Which of Intel's judgements of the platform; "Revoked" can't be accepted. This and the next two
+            are set if an Intel TEE is among `tees`, and only then.
         advisories: Which open security advisories, each until a day; empty: none; or `ANY`.
         min_tcb_eval_data_number: How recent that judgement must be, or `ANY`. Stops replay of older collateral.
+        snp: What an SEV-SNP platform must be; set if an AMD TEE is among `tees`, and only then.
         accept_simulated: Whether evidence may come from a simulated platform, which protects nothing.
     """
 
     measurements: tuple[Measurement, ...] = field(default_factory=_required("measurements"))
     tees: frozenset[Tee] = field(default_factory=_required("tees"))
-    tcb_statuses: frozenset[TcbStatus] = field(default_factory=_required("tcb_statuses"))
-    advisories: tuple[AcceptedAdvisory, ...] | Anything = field(default_factory=_required("advisories"))
-    min_tcb_eval_data_number: int | Anything = field(default_factory=_required("min_tcb_eval_data_number"))
+    tcb_statuses: frozenset[TcbStatus] | None = None
+    advisories: tuple[AcceptedAdvisory, ...] | Anything | None = None
+    min_tcb_eval_data_number: int | Anything | None = None
+    snp: SnpExpectations | None = None
     accept_simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -107,19 +125,35 @@ class AppraisalPolicy:
             ConfigurationError: An allow-list is empty (``policy.unset``) or holds what can't be accepted
                 (``policy.invalid``).
         """
-        for name in ("measurements", "tees", "tcb_statuses"):
+        for name in ("measurements", "tees"):
             if not getattr(self, name):
                 _unset(name)
-        if len(self.measurements) > MAX_MEASUREMENTS or not self.tees <= {"sgx", "tdx"}:
+        if len(self.measurements) > MAX_MEASUREMENTS or not self.tees <= set(TEES):
             raise ConfigurationError("too many measurements or an unknown TEE", code="policy.invalid")
-        if "Revoked" in self.tcb_statuses:
+        self._check_vendor(INTEL_TEES, _INTEL)
+        self._check_vendor(AMD_TEES, ("snp",))
+        if "Revoked" in (self.tcb_statuses or ()):
             raise ConfigurationError("a revoked platform can't be accepted", code="policy.invalid")
-        if any(_tee_of(measurement) not in self.tees for measurement in self.measurements):
+        if any(tee_of(measurement) not in self.tees for measurement in self.measurements):
             raise ConfigurationError("a measurement is of a TEE that is not accepted", code="policy.invalid")
         if isinstance(self.advisories, tuple) and len({a.advisory for a in self.advisories}) != len(self.advisories):
             raise ConfigurationError("an advisory is named twice", code="policy.invalid")
         if isinstance(self.min_tcb_eval_data_number, int) and self.min_tcb_eval_data_number < 0:
             raise ConfigurationError("min_tcb_eval_data_number is negative", code="policy.invalid")
+
+    def _check_vendor(self, tees: frozenset[Tee], names: tuple[str, ...]) -> None:
+        """Checks that what a vendor's TEEs need is set if one is accepted, and only then.
+
+        Raises:
+            ConfigurationError: It is not (``policy.unset``, ``policy.invalid``).
+        """
+        accepted = bool(self.tees & tees)
+        for name in names:
+            unset = getattr(self, name) in (None, frozenset())
+            if accepted and unset:
+                _unset(name)
+            if not accepted and not unset:
+                raise ConfigurationError(f"{name} is about TEEs that are not accepted", code="policy.invalid")
 
     @property
     def digest(self) -> bytes:
@@ -128,18 +162,18 @@ class AppraisalPolicy:
 
     def to_json(self) -> dict[str, JsonValue]:
         """A JSON object (also representable in TOML), bytes in hexadecimal, sets sorted."""
-        advisories: JsonValue = "any"
-        if isinstance(self.advisories, tuple):
-            advisories = {accepted.advisory: accepted.until.isoformat() for accepted in sorted(self.advisories)}
-        minimum = self.min_tcb_eval_data_number
-        return {
+        values: dict[str, JsonValue] = {
             "measurements": [measurement_to_json(measurement) for measurement in self.measurements],
             "tees": sorted(self.tees),
-            "tcb_statuses": sorted(self.tcb_statuses),
-            "advisories": advisories,
-            "min_tcb_eval_data_number": minimum if isinstance(minimum, int) else "any",
             "accept_simulated": self.accept_simulated,
         }
+        if self.tcb_statuses is not None:
+            values |= {
+                "tcb_statuses": sorted(self.tcb_statuses),
+                "advisories": _advisories_to_json(self.advisories),
+                "min_tcb_eval_data_number": _number_to_json(self.min_tcb_eval_data_number),
+            }
+        return values if self.snp is None else values | {"snp": self.snp.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> "AppraisalPolicy":
@@ -156,33 +190,36 @@ class AppraisalPolicy:
             ConfigurationError: An expectation is not set or makes no sense (``policy.*``).
         """
         members = Members(value, what=_WHAT, code=_CODE)
-        for name in ("measurements", "tees", "tcb_statuses", "advisories", "min_tcb_eval_data_number"):
+        for name in ("measurements", "tees"):
             if name not in members:
                 _unset(name)
         measurements = members.items("measurements", max_items=MAX_MEASUREMENTS)
-        statuses = members.texts("tcb_statuses", max_items=16, max_length=64)
         policy = cls(
             measurements=tuple(measurement_from_json(item) for item in measurements),
-            tees=frozenset(_tee(text) for text in members.texts("tees", max_items=2, max_length=8)),
-            tcb_statuses=frozenset(parse_tcb_status(text) for text in statuses),
-            advisories=_advisories_from_json(members.value("advisories")),
-            min_tcb_eval_data_number=_minimum_from_json(members),
+            tees=frozenset(parse_tee(text) for text in members.texts("tees", max_items=len(TEES), max_length=16)),
+            tcb_statuses=_statuses_from_json(members) if "tcb_statuses" in members else None,
+            advisories=_advisories_from_json(members.value("advisories")) if "advisories" in members else None,
+            min_tcb_eval_data_number=_minimum_from_json(members) if "min_tcb_eval_data_number" in members else None,
+            snp=SnpExpectations.from_json(members.value("snp")) if "snp" in members else None,
             accept_simulated=_permission(members, "accept_simulated"),
         )
         members.finish()
         return policy
 
 
-def _tee_of(measurement: Measurement) -> Tee:
-    return "tdx" if isinstance(measurement, TdIdentity) else "sgx"
+def _statuses_from_json(members: Members) -> frozenset[TcbStatus]:
+    texts = members.texts("tcb_statuses", max_items=16, max_length=64)
+    return frozenset(parse_tcb_status(text) for text in texts)
 
 
-def _tee(text: str) -> Tee:
-    if text == "sgx":
-        return "sgx"
-    if text == "tdx":
-        return "tdx"
-    raise FormatError("policy: tees are sgx and tdx", code=_CODE)
+def _advisories_to_json(advisories: tuple[AcceptedAdvisory, ...] | Anything | None) -> JsonValue:
+    if not isinstance(advisories, tuple):
+        return "any"
+    return {accepted.advisory: accepted.until.isoformat() for accepted in sorted(advisories)}
+
+
+def _number_to_json(number: int | Anything | None) -> JsonValue:
+    return number if isinstance(number, int) else "any"
 
 
 def _advisories_from_json(value: object) -> tuple[AcceptedAdvisory, ...] | Anything:

@@ -6,6 +6,7 @@ verified quote says about its root is decided here and cannot be mislabelled.
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from strongroom.errors import ConfigurationError
+from strongroom.formats.snp_report import SnpProduct
 
 # "Intel SGX Root CA", valid 2018-05-21 to 2049-12-31.
 # Source: https://certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer
@@ -29,6 +31,45 @@ cnRpZmljYXRlcy50cnVzdGVkc2VydmljZXMuaW50ZWwuY29tL0ludGVsU0dYUm9vdENBLmRlcjAdBgNV
 g7SVUr9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYIKoZIzj0EAwIDSQAwRgIhAOW/5QkR+S9C
 iSDcNoowLuPRLsWGf/Yi7GSX94BgwTwgAiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
 """
+
+# SHA-256 of the SubjectPublicKeyInfo of ARK-Milan, ARK-Genoa and ARK-Turin, RSA 4096.
+# Source: AMD's root certificates as built into virtee/sev (src/certs/snp/builtin) and google/go-sev-guest
+# (verify/trust), which agree; AMD gives them out at https://kdsintf.amd.com/vcek/v1/{Milan,Genoa,Turin}/cert_chain.
+AMD_ROOT_KEYS: Final[Mapping[SnpProduct, str]] = {
+    "milan": "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9",
+    "genoa": "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831",
+    "turin": "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AmdRoot:
+    """Root keys of SEV-SNP reports and what they stand for.
+
+    Args:
+        kind: "amd" for hardware, "simulated" for evidence that protects nothing.
+        keys: SHA-256 of the root's SubjectPublicKeyInfo for each product, hexadecimal.
+    """
+
+    kind: Literal["amd", "simulated"]
+    keys: Mapping[SnpProduct, str]
+
+    def __post_init__(self) -> None:
+        """Checks that kind and keys belong together.
+
+        Raises:
+            ConfigurationError: They do not (``root.invalid``).
+        """
+        amd = set(AMD_ROOT_KEYS.values())
+        of_amd = dict(self.keys) == dict(AMD_ROOT_KEYS)
+        of_nobody_else = not amd & set(self.keys.values())
+        if not self.keys or not (of_amd if self.kind == "amd" else of_nobody_else and self.kind == "simulated"):
+            raise ConfigurationError(f"these keys are not roots of kind {self.kind}", code="root.invalid")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether evidence under this root protects nothing."""
+        return self.kind == "simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +109,4 @@ class TrustRoot:
 
 
 INTEL_ROOT: Final = TrustRoot("intel", base64.b64decode(_INTEL_ROOT_BASE64))
+AMD_ROOT: Final = AmdRoot("amd", AMD_ROOT_KEYS)

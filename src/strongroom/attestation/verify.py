@@ -1,35 +1,44 @@
 """Genuine? The one way from bytes to a `VerifiedQuote`.
 
-1. Our strict parser: every byte accounted for, zero padding only.
-2. Our checks of the reports: no debug enclave, INIT bit, zero tail of the quoting enclave's report data.
-3. Our checks of the endorsers (`endorsements`): chains, names, roles, dates, revocation, FMSPC and PCEID.
-4. dcap-qvl (`engine`): all signatures, quoting enclave identity, TCB level.
-5. Both readings of the quote must agree.
+1. Our strict parser: every byte accounted for, zero padding only; it alone says what the evidence is.
+2. A DCAP quote:
+   - our checks of the reports: no debug enclave, INIT bit, zero tail of the quoting enclave's report data;
+   - our checks of the endorsers (`endorsements`): chains, names, roles, dates, revocation, FMSPC and PCEID;
+   - dcap-qvl (`engine`): all signatures, quoting enclave identity, TCB level;
+   - both readings of the quote must agree.
+3. An SEV-SNP report: `snp`.
+4. Azure's virtual TPM: its hardware's evidence as above, then `vtpm`.
 
 Whether genuine evidence is acceptable is another question: `appraise`.
 """
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NoReturn
 
+from strongroom.attestation.amd_collateral import AmdCollateral
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.collateral import Collateral
 from strongroom.attestation.endorsements import Endorsements, check_endorsements
 from strongroom.attestation.engine import Judgement, judge
-from strongroom.attestation.roots import TrustRoot
+from strongroom.attestation.roots import AmdRoot, TrustRoot
+from strongroom.attestation.snp import check_snp
+from strongroom.attestation.snp_claims import SnpClaims
+from strongroom.attestation.vtpm import check_vtpm
 from strongroom.errors import ConfigurationError, VerificationError
-from strongroom.formats.quote import Quote, parse_quote
+from strongroom.formats.evidence import DcapEvidence, SnpEvidence, VtpmEvidence, parse_evidence
+from strongroom.formats.quote import Quote
 from strongroom.formats.report import SgxReport, TdReport
 
 _PROOF: Final = object()
 
 
 class VerifiedQuote:
-    """A quote whose every signature and endorsement was good; only `verify_quote` makes one.
+    """Evidence whose every signature and endorsement was good; only `verify_quote` makes one.
 
     Args:
-        claims: What the quote says.
+        claims: What the evidence says.
         proof: Known to this module alone.
 
     Raises:
@@ -46,7 +55,7 @@ class VerifiedQuote:
 
     @property
     def claims(self) -> Claims:
-        """What the quote says."""
+        """What the evidence says."""
         return self._claims
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -56,33 +65,81 @@ class VerifiedQuote:
         raise TypeError("a VerifiedQuote is not copied or pickled: hand on its claims")
 
 
-def verify_quote(raw: bytes, collateral: Collateral, root: TrustRoot, now: datetime) -> VerifiedQuote:
-    """Verifies a quote.
+def verify_quote(
+    raw: bytes, collateral: Collateral | AmdCollateral, root: TrustRoot | AmdRoot, now: datetime
+) -> VerifiedQuote:
+    """Verifies evidence of any platform.
 
     Args:
-        raw: The quote as received, at most 16 KiB.
-        collateral: From our own cache, never from the attested party.
-        root: Whose signature counts.
+        raw: The evidence as received, at most 16 KiB: a DCAP quote, or our envelope around what AMD and Azure give.
+        collateral: From our own cache, never from the attested party; of the vendor of the processor.
+        root: Whose signature counts, likewise.
         now: Time of verification, aware.
 
     Returns:
-        The verified quote.
+        The verified evidence.
 
     Raises:
-        FormatError: Malformed (``quote.*``, ``report.*``, ``pck.extension``).
+        FormatError: Malformed (``quote.*``, ``report.*``, ``pck.extension``, ``evidence.*``, ``snp_report.*``,
+            ``endorsement_key.*``, ``hcl.*``, ``tpm.*``, ``json.*``).
         VerificationError: Not genuine (``quote.*``, ``pck.*``, ``root.*``, ``chain.*``, ``collateral.*``, ``tcb.*``,
-            ``verification.*``).
+            ``verification.*``, ``snp.*``, ``endorsement_key.*``, ``vtpm.*``).
         ConfigurationError: `now` has no time zone (``time.naive``).
     """
     if now.tzinfo is None:
         raise ConfigurationError("the time of verification has no time zone", code="time.naive")
     now = now.astimezone(UTC)
-    quote = parse_quote(raw)
+    evidence = parse_evidence(raw)
+    if not isinstance(evidence, VtpmEvidence):
+        return VerifiedQuote(_genuine(evidence, collateral, root, now), proof=_PROOF)
+    hardware = _genuine(evidence.hardware, collateral, root, now)
+    check_vtpm(evidence)
+    claims = replace(
+        hardware,
+        tee=evidence.tee,
+        report_data=evidence.report_data,
+        signed_sha256=hashlib.sha256(evidence.attest).digest(),
+        pcrs=evidence.pcrs,
+    )
+    return VerifiedQuote(claims, proof=_PROOF)
+
+
+def _genuine(
+    evidence: DcapEvidence | SnpEvidence,
+    collateral: Collateral | AmdCollateral,
+    root: TrustRoot | AmdRoot,
+    now: datetime,
+) -> Claims:
+    match evidence:
+        case DcapEvidence() if isinstance(collateral, Collateral) and isinstance(root, TrustRoot):
+            return _genuine_dcap(evidence, collateral, root, now)
+        case SnpEvidence() if isinstance(collateral, AmdCollateral) and isinstance(root, AmdRoot):
+            return _genuine_snp(evidence, collateral, root, now)
+        case _:
+            raise VerificationError("the collateral or the root is another vendor's", code="collateral.wrong_vendor")
+
+
+def _genuine_dcap(evidence: DcapEvidence, collateral: Collateral, root: TrustRoot, now: datetime) -> Claims:
+    quote = evidence.quote
     _check_reports(quote)
     endorsements = check_endorsements(quote, collateral, root, now)
-    judgement = judge(raw, collateral, root, now)
+    judgement = judge(evidence.raw, collateral, root, now)
     _check_agreement(quote, endorsements, judgement)
-    return VerifiedQuote(_claims(quote, endorsements, judgement, collateral, root), proof=_PROOF)
+    return _claims(quote, endorsements, judgement, collateral, root)
+
+
+def _genuine_snp(evidence: SnpEvidence, collateral: AmdCollateral, root: AmdRoot, now: datetime) -> Claims:
+    endorsements = check_snp(evidence, collateral, root, now)
+    return Claims(
+        tee="snp",
+        simulated=root.simulated,
+        debug=evidence.report.debug,
+        report_data=evidence.report_data,
+        collateral_expires=endorsements.expires,
+        collateral=collateral.digests(),
+        signed_sha256=hashlib.sha256(evidence.report.signed).digest(),
+        snp=SnpClaims.of(evidence.report, endorsements.product),
+    )
 
 
 def _check_reports(quote: Quote) -> None:

@@ -151,6 +151,10 @@ class Reader:
         """The next `size` bytes as an unsigned little-endian integer."""
         return little(self.take(size, name))
 
+    def big(self, size: int, name: str) -> int:
+        """The next `size` bytes as an unsigned big-endian integer."""
+        return int.from_bytes(self.take(size, name), "big")
+
     def rest(self) -> bytes:
         """All bytes that are left."""
         return self.take(len(self._raw) - self._position, "rest")

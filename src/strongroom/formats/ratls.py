@@ -20,6 +20,7 @@ from typing import Final
 from strongroom.errors import FormatError, VerificationError
 from strongroom.formats import der
 from strongroom.formats.cbor import CborValue, Tagged, encode_cbor, parse_cbor
+from strongroom.formats.certificate import parse_extensions
 
 # The authors meant 1.2.840.113741.1337.6 and wrapped its DER header into the value; every Gramine does so.
 LEGACY_OID: Final = "0.6.9.42.840.113741.1337.6"
@@ -183,22 +184,7 @@ def _walk(raw: bytes) -> tuple[bytes, dict[str, bytes]]:
     if [element.tag for element in spki] != [der.SEQUENCE, der.BIT_STRING]:
         raise FormatError("certificate's public key is malformed", code=_CODE)
     extensions = der.parse_one(der.expect(fields[-1], _EXTENSIONS_TAG, code=_CODE).content, der.SEQUENCE, code=_CODE)
-    return fields[6].raw, _extensions(extensions)
-
-
-def _extensions(sequence: der.Element) -> dict[str, bytes]:
-    values: dict[str, bytes] = {}
-    for element in der.parse_sequence(sequence, code=_CODE):
-        parts = der.parse_sequence(element, code=_CODE)
-        if len(parts) not in {2, 3}:
-            raise FormatError("extension is malformed", code=_CODE)
-        oid = der.parse_oid(parts[0], code=_CODE)
-        if len(parts) == 3:
-            der.parse_boolean(parts[1], code=_CODE)
-        if oid in values:
-            raise FormatError(f"extension {oid} twice", code=_CODE)
-        values[oid] = der.expect(parts[-1], der.OCTET_STRING, code=_CODE).content
-    return values
+    return fields[6].raw, {oid: found.value for oid, found in parse_extensions(extensions, code=_CODE).items()}
 
 
 def _parse_tagged(value: bytes, spki: bytes) -> RaTlsEvidence:
