@@ -168,8 +168,10 @@ def measure_embedded(folders: Mapping[str, Path], asked: list[str], rounds: int,
         yield name, in_turns(works, rounds)
 
 
-def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str], rounds: int) -> Iterator[Measured]:
-    """Ours and the plain cluster side by side; both read the table that fits."""
+def measure_spark(
+    folders: Mapping[str, Path], out: Path, executors: int, asked: list[str], rounds: int
+) -> Iterator[Measured]:
+    """Ours and the plain cluster side by side; both read the table that fits. A long work comes round by round."""
     import analytics_spark  # type: ignore[import-not-found]  # it stands beside this script
 
     with (
@@ -186,9 +188,7 @@ def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str],
         for name in asked:
             variants = ("plain", "uniform") if name in {"wide", "write"} else ("plain", *PROTECTIONS)
             requests = {
-                variant: {"out": str(folders["plain"].parent / f"out-{variant}")}
-                if name == "write"
-                else {"sql": ASKED[name]}
+                variant: {"out": str(out / f"out-{variant}")} if name == "write" else {"sql": ASKED[name]}
                 for variant in variants
             }
             works = {v: partial(ask, v, request) for v, request in requests.items()}
@@ -197,7 +197,12 @@ def measure_spark(folders: Mapping[str, Path], executors: int, asked: list[str],
             for _ in range(WARM_UPS):
                 for variant, request in requests.items():
                     ask(variant, {**request, "folder": str(few[variant])})
-            yield name, in_turns(works, rounds, warm=name == "write")
+            if name != "write":
+                yield name, in_turns(works, rounds)
+                continue
+            for number in range(rounds):
+                turn = dict(reversed(works.items())) if number % 2 else works
+                yield name, in_turns(turn, 1, warm=True)
 
 
 def show(name: str, found: Any) -> None:
@@ -259,6 +264,7 @@ def main() -> None:
     parser.add_argument("--executors", default="1,2")
     parser.add_argument("--work", default="count,aggregate,hourly,wide", help="which: " + ", ".join(WORKS))
     parser.add_argument("--add", action="store_true", help="add rounds to those of an earlier call")
+    parser.add_argument("--out", type=Path, help="where Spark's copies go; else beside the tables")
     parser.add_argument("--folder", type=Path, default=Path("analytics-benchmark"), help="where the tables are")
     options = parser.parse_args()
     if options.part == "attest":
@@ -288,7 +294,7 @@ def run_part(options: argparse.Namespace, rows: int) -> None:
         return
     for executors in map(int, options.executors.split(",")):
         keep(
-            measure_spark(folders, executors, asked, options.rounds),
+            measure_spark(folders, options.out or options.folder, executors, asked, options.rounds),
             "spark",
             str(rows),
             str(executors),
@@ -297,11 +303,13 @@ def run_part(options: argparse.Namespace, rows: int) -> None:
 
 
 def keep(measured: Iterator[Measured], *path: str, add: bool) -> None:
+    begun = set[str]()
     for name, new in measured:
         times = new
-        if add and (found := place(path).get(name)):
+        if (add or name in begun) and (found := place(path).get(name)):
             old = earlier(found)
             times = {variant: old.get(variant, []) + more for variant, more in new.items()}
+        begun.add(name)
         merge(*path, name, value=summaries(times))
         show(name, summaries(times))
 

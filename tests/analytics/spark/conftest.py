@@ -100,6 +100,7 @@ def opened(shared: Session, rights: Rights, switched: SwitchedKms) -> Iterator[S
     _use(shared, first)
     # Else the next application of this process would be given tables of this test, whose files are gone.
     shared._tables.clear()
+    shared._read.clear()
     shared._written.clear()
     switched.denied.clear()
     switched.masters = dict(SPARK_MASTERS)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,5 +166,20 @@ def test_in_local_mode_the_driver_is_the_only_executor_and_the_receipt_says_so(o
     assert [(worker["role"], worker["platform"]) for worker in statement["workers"]] == [
         ("driver and executor", "none")
     ]
-    assert (statement["job"], statement["outputs"]) == ("", [])
+    assert (statement["job"], statement["tables"], statement["outputs"]) == ("", [], [])
     assert statement["query"] == hashlib.sha256(b"app").hexdigest()
+
+
+@pytest.mark.slow
+def test_a_receipt_names_every_table_that_was_read_and_written(
+    opened: Any, signer: Any, folder: Path, rows: Any, write_table: Any
+) -> None:
+    """Also two versions of one, read one after the other."""
+    first = write_table(folder / "trips", rows)
+    opened.table("trips", folder / "trips")
+    write_table(folder / "trips", rows.slice(0, 100), previous=first)
+    trips = opened.table("trips", folder / "trips")
+    written = opened.write(trips, "copy", folder / "copy", key="taxi/key/trips")
+    statement = verify_receipt(opened.receipt(b"app"), trusted=frozenset({signer.public}), manifests=[first])
+    assert [(table["name"], table["version"]) for table in statement["tables"]] == [("trips", 1), ("trips", 2)]
+    assert statement["outputs"] == [{"form": "sealed", "name": "copy", "digest": written.digest.hex(), "rows": 100}]

@@ -10,7 +10,7 @@ import pytest
 def test_one_test_leaves_nothing_to_the_next(opened: Any, switched: Any, turn: int) -> None:
     """Whichever comes second would see what the other one left."""
     spark = opened.spark
-    assert (opened.tables, opened._written, switched.calls) == ({}, [], [])
+    assert (opened.tables, opened._read, opened._written, switched.calls) == ({}, {}, [], [])
     assert (spark.catalog.listTables(), spark.conf.get("spark.sql.shuffle.partitions")) == ([], "1")
     rows = spark.range(turn)
     assert not rows.is_cached

@@ -104,6 +104,7 @@ class Session:
         }
         self._rights = rights
         self._tables: dict[str, Table] = {}
+        self._read: dict[bytes, Manifest] = {}
         self._written: list[Manifest] = []
         self._started = datetime.now(UTC)
         self.driver = Driver(
@@ -155,6 +156,7 @@ class Session:
         """
         opened = open_table(Path(folder), check_table_name(name), self._rights.reading)
         self._tables[name] = opened
+        self._read[opened.manifest.digest] = opened.manifest  # two tables may follow each other under one name
         return opened
 
     def table(self, name: str, folder: str | Path) -> Any:
@@ -230,7 +232,7 @@ class Session:
         return self.driver.participants.job if self.driver.participants else b""
 
     def receipt(self, application: bytes) -> bytes:
-        """A signed statement: the application, every declared table, the processes, every table written so far.
+        """A signed statement: the application, every table checked and every table written so far, the processes.
 
         Args:
             application: The application's file.
@@ -242,7 +244,7 @@ class Session:
 
         stated = Receipt(
             query=hashlib.sha256(application).digest(),
-            tables=tuple(table.manifest for table in self._tables.values()),
+            tables=tuple(self._read.values()),
             engine=("spark", str(pyspark.__version__)),
             workers=self.workers(),
             outputs=tuple(Output("sealed", made.digest, made.rows, made.table) for made in self._written),
