@@ -84,6 +84,7 @@ lock:
 	$(LOCK) pyproject.toml --extra loan --extra serving --extra xgboost --extra onnx --extra onedal --extra openvino --extra analytics --extra spark --extra pipelines --extra deployment --extra postgresql --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --extra loan --group build -o requirements/demo.lock
 	$(LOCK) --group build -o requirements/images/build.lock
+	$(LOCK) pyproject.toml -o requirements/images/relay.lock
 	$(LOCK) pyproject.toml --extra postgresql -o requirements/images/broker.lock
 	$(LOCK) pyproject.toml --extra loan --extra onedal -o requirements/images/loan.lock
 	$(LOCK) pyproject.toml --extra serving --extra loan --extra xgboost --extra onnx -o requirements/images/serving.lock

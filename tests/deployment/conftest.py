@@ -20,8 +20,8 @@ GUID = "12345678-1234-1234-1234-123456789abc"
 
 def make_site_folder(folder: Path) -> Path:
     """A site file as `strongroom deploy init` writes it, filled in; its path."""
-    path = write_site(folder)
-    text = path.read_text().replace("0" * 64, "a" * 64)
+    path = write_site(folder, "Standard_DC4s_v3")
+    text = path.read_text().replace("0" * 64, "a" * 64).replace('"../broker/room"', '"broker/room"')
     text = text.replace('# key_vault = "strongroom-keys"', 'key_vault = "strongroom-keys"')
     for name in ("tenant", "client_id"):
         text = text.replace(f'# {name} = "00000000-0000-0000-0000-000000000000"', f'{name} = "{GUID}"')
@@ -49,9 +49,12 @@ def site(site_file: Path) -> Site:
 
 @pytest.fixture(scope="session")
 def confidential_site(site: Site) -> Site:
-    """The same on trust domains whose pods see configfs-tsm."""
-    nodes = dataclasses.replace(site.nodes, size=SIZES["Standard_DC4es_v6"], configfs_tsm=True)
-    return dataclasses.replace(site, nodes=nodes)
+    """The same on confidential virtual machines."""
+    relay = f"registry.example.com/strongroom-relay@sha256:{'a' * 64}"
+    nodes = dataclasses.replace(
+        site.nodes, size=SIZES["Standard_DC4as_v6"], selector={"agentpool": "confvm"}, relay=relay
+    )
+    return dataclasses.replace(site, nodes=nodes, components=())
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from strongroom.deployment.azure.settings import AzureSettings
 from strongroom.deployment.azure.template import ROLES, render_template
 from strongroom.errors import ConfigurationError, FormatError, WouldOverwrite
 
-NAMES: dict[str, Any] = {"storage_account": "acmeloans", "registry": "acmeimages", "key_vault": "acme-keys"}
+NAMES: dict[str, Any] = {
+    "storage_account": "acmeloans", "registry": "acmeimages", "key_vault": "acme-keys", "node_size": "Standard_DC4s_v3",
+}  # fmt: skip
 OPTIONS = ["--storage-account", "acmeloans", "--registry", "acmeimages", "--key-vault", "acme-keys"]
 Template = dict[str, Any]
 
@@ -69,9 +72,17 @@ def test_pools_scale_and_protected_nodes_take_protected_pods_only() -> None:
     assert protected["name"] == "intelsgx"
     assert protected["nodeLabels"] == {"intelvm": "sgx"}
     addon = cluster["properties"]["addonProfiles"]["ACCSGXDevicePlugin"]
-    assert addon["enabled"] is True
-    (confidential,) = find(template(node_size="Standard_DC4as_v6"), "Microsoft.ContainerService/managedClusters")
-    assert "ACCSGXDevicePlugin" not in confidential["properties"]["addonProfiles"]
+    assert addon == {"enabled": True, "config": {"ACCSGXQuoteHelperEnabled": "true"}}
+
+
+@pytest.mark.parametrize("size", ["Standard_DC4as_v6", "Standard_DC8es_v6"])
+def test_confidential_nodes_scale_and_take_our_pods_only(size: str) -> None:
+    (cluster,) = find(deployed(node_size=size), "Microsoft.ContainerService/managedClusters")
+    assert "ACCSGXDevicePlugin" not in cluster["properties"]["addonProfiles"]
+    _, protected = cluster["properties"]["agentPoolProfiles"]
+    assert (protected["vmSize"], protected["osSKU"], protected["name"]) == (size, "Ubuntu", "confvm")
+    assert (protected["minCount"], protected["maxCount"]) == (1, 5)
+    assert protected["nodeTaints"] == ["confidential=true:NoSchedule"]
 
 
 def test_no_key_opens_the_storage_and_no_admin_the_registry() -> None:
@@ -84,13 +95,17 @@ def test_no_key_opens_the_storage_and_no_admin_the_registry() -> None:
 
 def test_rights_are_least() -> None:
     rights = {
-        (re.findall(r"'([^']+)'", item["scope"])[0], re.findall(r"'([^']+)'", item["properties"]["principalId"])[-1])
+        (
+            re.findall(r"'([^']+)'", item["scope"])[0],
+            re.findall(r"'([^']+)'", item["properties"]["principalId"] + "'deployer'")[-2:][0],
+        )
         for item in find(deployed(), "Microsoft.Authorization/roleAssignments")
     }
     assert rights == {
         ("Microsoft.Storage/storageAccounts", "strongroom-loan"),
         ("Microsoft.KeyVault/vaults", "strongroom-broker"),
         ("Microsoft.ContainerRegistry/registries", "strongroom"),
+        *((kind, "deployer") for kind in ("Microsoft.Storage/storageAccounts", VAULT, CLUSTER)),
     }
 
 
@@ -265,7 +280,7 @@ def test_the_plan_is_in_order_and_holds_no_secret() -> None:
     assert commands[0] == "az login"
     assert commands.index("az group create --name") < commands.index("az deployment group what-if")
     assert commands.index("az deployment group what-if") < commands.index("az deployment group create")
-    assert all(step.command[0] == "az" for step in steps)
+    assert {step.command[0] for step in steps} == {"az", "docker", "kubelogin", "kubectl"}
     text = "\n".join(map(str, steps))
     assert "--value" not in text
     assert "password" not in text.lower()
@@ -284,17 +299,26 @@ def test_the_plan_passes_every_parameter() -> None:
 
 def test_commands(tmp_path: Any) -> None:
     out = tmp_path / "azure.json"
-    done = CliRunner().invoke(app, ["template", *OPTIONS, "--out", str(out)])
+    done = CliRunner().invoke(app, ["template", *OPTIONS, "--out", str(out), "--node-size", "Standard_DC4s_v3"])
     assert done.exit_code == 0, done.output
     assert check_template(json.loads(out.read_text())) == []
     assert "2029-10-31" in done.stderr
+    assert "2026-11-01" in done.stderr
     again = CliRunner().invoke(app, ["template", *OPTIONS, "--out", str(out)])
     assert isinstance(again.exception, WouldOverwrite)
     plan = CliRunner().invoke(app, ["plan", *OPTIONS, "--json"])
     assert json.loads(plan.stdout)[0]["command"] == ["az", "login"]
-    lasting = CliRunner().invoke(app, ["plan", *OPTIONS, "--node-size", "Standard_DC4as_v6"])
-    assert "retires" not in lasting.stderr
-    assert "no workload there can attest" in lasting.stderr
+    assert "retires" not in plan.stderr
+
+
+@pytest.mark.parametrize("size", ["Standard_DC4as_v6", "Standard_DC4s_v3"])
+def test_the_plan_builds_every_image_from_a_container_file_that_is_there(size: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    commands = [step.command for step in make_plan(AzureSettings(**{**NAMES, "node_size": size}))]
+    files = [command[command.index("--file") + 1] for command in commands if "deploy/containers" in " ".join(command)]
+    assert len(files) == {"Standard_DC4as_v6": 6, "Standard_DC4s_v3": 4}[size]
+    assert all((root / file).is_file() for file in files), files
+    assert ("deploy/containers/relay.Containerfile" in files) is (size != "Standard_DC4s_v3")
 
 
 def test_roles_are_guids() -> None:

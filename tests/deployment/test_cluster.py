@@ -1,6 +1,5 @@
 """precheck, apply, status and delete against a kubectl that records what it is asked."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from typer.testing import CliRunner
 
 from strongroom.cli.deploy import app
 from strongroom.deployment.kubernetes.kubectl import Kubectl, apply, delete, status
-from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.precheck import precheck
 from strongroom.deployment.kubernetes.render import render
 from strongroom.deployment.kubernetes.site import Site
@@ -150,21 +148,36 @@ def test_what_is_missing_is_said(cluster: Cluster, site: Site, answers: Any, nam
     assert name in failed(cluster, site, "gateway-tls", "postgresql")
 
 
-LABEL = "feature.node.kubernetes.io/cpu-security.tdx.protected"
+CONFIDENTIAL = {
+    "node.kubernetes.io/instance-type": "Standard_DC4as_v6",
+    "kubernetes.azure.com/security-type": "ConfidentialVM",
+}
 
 
-def test_confidential_nodes_must_be_trust_domains(cluster: Cluster, confidential_site: Site) -> None:
-    def evidence(site: Site, labels: dict[str, str]) -> Any:
-        cluster.answer(*good({"metadata": {"labels": labels}}))
-        (check,) = [check for check in precheck(cluster.kubectl, site, "aks-cvm", ()) if check.name == "evidence"]
-        return check
+@pytest.mark.parametrize("changed", [None, *CONFIDENTIAL])
+def test_confidential_nodes_must_be_what_the_site_says(
+    cluster: Cluster, confidential_site: Site, changed: str | None
+) -> None:
+    labels = CONFIDENTIAL if changed is None else {**CONFIDENTIAL, changed: "Standard"}
+    cluster.answer(*good({"metadata": {"labels": labels}}))
+    found = {check.name: check.ok for check in precheck(cluster.kubectl, confidential_site, "aks-cvm", ())}
+    assert found["confidential nodes"] is (changed is None)
+    assert found["node size"] is True
 
-    assert evidence(confidential_site, {LABEL: "true"}).ok
-    for labels in ({}, {LABEL: "false"}):
-        assert not evidence(confidential_site, labels).ok
-    for size, configfs_tsm in (("Standard_DC4es_v6", False), ("Standard_DC4as_v6", True), ("Standard_DC4s_v3", True)):
-        nodes = dataclasses.replace(confidential_site.nodes, size=SIZES[size], configfs_tsm=configfs_tsm)
-        assert not evidence(dataclasses.replace(confidential_site, nodes=nodes), {LABEL: "true"}).ok
+
+def test_confidential_nodes_that_are_not_there(cluster: Cluster, confidential_site: Site) -> None:
+    cluster.answer((["get", "nodes"], 0, '{"items": []}'), *good())
+    found = {check.name: check.ok for check in precheck(cluster.kubectl, confidential_site, "aks-cvm", ())}
+    assert found["confidential nodes"] is found["nodes"] is False
+
+
+def test_status_counts_the_nodes_with_a_relay(cluster: Cluster, confidential_site: Site) -> None:
+    cluster.answer(
+        (["daemonset"], 0, '{"status": {"desiredNumberScheduled": 3, "numberReady": 2}}'), (["get"], 0, "{}")
+    )
+    states = {state.name: state for state in status(cluster.kubectl, render(confidential_site, "aks-cvm"))}
+    relay = states["strongroom-evidence/evidence-relay"]
+    assert (relay.wanted, relay.ready) == (3, 2)
 
 
 def test_precheck_reads_no_secret_s_value(cluster: Cluster, site: Site) -> None:

@@ -28,7 +28,7 @@ def stages(path: Path) -> list[list[str]]:
 
 def test_every_role_has_one() -> None:
     assert sorted(NAMES) == [
-        *("broker", "gramine", "loan", "pipeline", "serving", "spark", "spark-gramine", "tensorflow-serving")
+        *("broker", "gramine", "loan", "pipeline", "relay", "serving", "spark", "spark-gramine", "tensorflow-serving")
     ]
 
 

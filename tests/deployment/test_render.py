@@ -84,15 +84,86 @@ def test_the_order_is_stable_and_namespaces_come_first(site_for: SiteFor, overla
     first, second = (dump(render(site_for(overlay), overlay)) for _ in range(2))
     assert first == second
     kinds = [item["kind"] for item in load(first)]
-    assert kinds[:2] == ["Namespace", "Namespace"]
-    assert "Namespace" not in kinds[2:]
+    many = kinds.count("Namespace")
+    assert many == (3 if overlay == "aks-cvm" else 2)
+    assert set(kinds[:many]) == {"Namespace"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_namespace_is_restricted(site_for: SiteFor, overlay: str) -> None:
-    for item in render(site_for(overlay), overlay):
-        if item["kind"] == "Namespace":
-            assert item["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_every_namespace_is_restricted_but_the_relay_s(site_for: SiteFor, overlay: str) -> None:
+    objects = render(site_for(overlay), overlay)
+    levels = {
+        item["metadata"]["name"]: item["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for item in objects
+        if item["kind"] == "Namespace"
+    }
+    assert {name for name, level in levels.items() if level != "restricted"} <= {"strongroom-evidence"}
+    inside = {item["kind"] for item in objects if item["metadata"].get("namespace") == "strongroom-evidence"}
+    assert inside <= {"DaemonSet", "ServiceAccount", "NetworkPolicy"}
+
+
+class TestConfidentialNodes:
+    def test_one_relay_a_node_sees_the_virtual_tpm_and_no_pod_else(self, confidential_site: Site) -> None:
+        objects = render(confidential_site, "aks-cvm")
+        relay = pick(objects, "DaemonSet", "evidence-relay")["spec"]["template"]["spec"]
+        (only,) = relay["containers"]
+        assert only["command"] == [
+            "strongroom", "platform", "relay", "--socket", "/run/strongroom-evidence/evidence.sock"
+        ]  # fmt: skip
+        assert [volume["hostPath"] for volume in relay["volumes"] if "hostPath" in volume] == [
+            {"path": "/dev/tpmrm0", "type": "CharDevice"},
+            {"path": "/run/strongroom-evidence", "type": "DirectoryOrCreate"},
+        ]
+        assert relay["automountServiceAccountToken"] is False
+        for item in objects:
+            if item["kind"] in {"Deployment", "StatefulSet"}:
+                assert "hostPath" not in str(item)
+                assert "'privileged'" not in str(item)
+
+    def test_elsewhere_the_relay_asks_the_kernel(self, confidential_site: Site) -> None:
+        nodes = dataclasses.replace(confidential_site.nodes, evidence="configfs-tsm")
+        relay = pick(
+            render(dataclasses.replace(confidential_site, nodes=nodes), "aks-cvm"), "DaemonSet", "evidence-relay"
+        )
+        paths = [volume["hostPath"]["path"] for volume in relay["spec"]["template"]["spec"]["volumes"][:2]]
+        assert paths == ["/sys/kernel/config", "/run/strongroom-evidence"]
+
+    @pytest.mark.parametrize("name", ["loan-service", "model-server"])
+    def test_workloads_see_the_relay_s_socket_and_can_t_replace_it(self, confidential_site: Site, name: str) -> None:
+        objects = render(confidential_site, "aks-cvm")
+        pod = pick(objects, "Deployment", name)["spec"]["template"]["spec"]
+        (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "evidence"]
+        assert mount == {"name": "evidence", "mountPath": "/run/strongroom-evidence", "readOnly": True}
+        lent = pick(objects, "PersistentVolume", "strongroom-evidence")["spec"]
+        assert lent["hostPath"] == {"path": "/run/strongroom-evidence", "type": "Directory"}
+        assert lent["accessModes"] == ["ReadOnlyMany"]
+        assert lent["claimRef"] == {"namespace": "strongroom", "name": "evidence"}
+        relay = pick(objects, "DaemonSet", "evidence-relay")["spec"]["template"]["spec"]
+        assert pod["nodeSelector"] == relay["nodeSelector"] == {"agentpool": "confvm"}
+        assert pod["tolerations"] == relay["tolerations"]
+
+    def test_kubeflow_s_steps_have_a_claim_of_their_own(self, confidential_site: Site) -> None:
+        objects = render(confidential_site, "aks-cvm")
+        (claim,) = [item for item in objects if item["kind"] == "PersistentVolumeClaim"
+                    and item["metadata"]["namespace"] == "kubeflow"]  # fmt: skip
+        assert claim["spec"]["volumeName"] == "kubeflow-evidence"
+        assert pick(objects, "PersistentVolume", "kubeflow-evidence")["spec"]["claimRef"]["namespace"] == "kubeflow"
+
+    def test_the_relay_talks_to_the_machine_s_metadata_service_and_nobody_to_it(self, confidential_site: Site) -> None:
+        rules = [item["spec"] for item in render(confidential_site, "aks-cvm") if item["kind"] == "NetworkPolicy"
+                 and item["metadata"]["namespace"] == "strongroom-evidence"]  # fmt: skip
+        assert not any(rule.get("ingress") for rule in rules)
+        (egress,) = [rule["egress"] for rule in rules if rule.get("egress")]
+        assert egress == [
+            {"to": [{"ipBlock": {"cidr": "169.254.169.254/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}
+        ]
+
+    def test_the_relay_s_socket_is_where_a_pod_looks_for_it(self) -> None:
+        from strongroom.deployment.kubernetes.lending import EVIDENCE
+        from strongroom.deployment.kubernetes.relay import SOCKET
+
+        assert SOCKET == "/run/strongroom-evidence/evidence.sock"
+        assert EVIDENCE.path == str(Path(SOCKET).parent)
 
 
 def test_the_quote_helper_relaxes_no_namespace(site: Site) -> None:
@@ -106,10 +177,8 @@ def test_the_quote_helper_relaxes_no_namespace(site: Site) -> None:
     assert lent["hostPath"]["path"] == "/var/run/aesmd"
     assert lent["claimRef"] == {"namespace": "strongroom", "name": "quote-helper"}
     for name in ("loan-service", "model-server", "tensorflow-serving"):
-        changed = container(objects, name)
-        assert {"name": "SGX_AESM_ADDR", "value": "1"} in changed["env"]
-        (mount,) = [mount for mount in changed["volumeMounts"] if mount["name"] == "aesmd"]
-        assert mount["readOnly"] is True
+        (mount,) = [mount for mount in container(objects, name)["volumeMounts"] if mount["name"] == "quote-helper"]
+        assert mount == {"name": "quote-helper", "mountPath": "/var/run/aesmd", "readOnly": True}
 
 
 class TestPostgresql:
@@ -306,20 +375,13 @@ def test_refuses_what_there_is_not(site: Site, overlay: str, component: str | No
         render(site, overlay, [component] if component else [])
 
 
-@pytest.mark.parametrize(
-    ("size", "configfs_tsm", "says"),
-    [
-        ("Standard_DC4as_v6", False, "SEV-SNP"),
-        ("Standard_DC4as_v6", True, "SEV-SNP"),
-        ("Standard_DC4es_v6", False, "virtual TPM"),
-        ("Standard_DC4s_v3", True, "no confidential virtual machine"),
-    ],
-)
-def test_refuses_nodes_on_which_no_workload_could_attest(site: Site, size: str, configfs_tsm: bool, says: str) -> None:
-    nodes = dataclasses.replace(site.nodes, size=SIZES[size], configfs_tsm=configfs_tsm)
-    changed = dataclasses.replace(site, nodes=nodes)
+@pytest.mark.parametrize(("size", "relay"), [("Standard_DC4as_v6", False), ("Standard_DC4s_v3", True)])
+def test_refuses_nodes_on_which_no_workload_could_attest(confidential_site: Site, size: str, relay: bool) -> None:
+    image = confidential_site.nodes.relay if relay else None
+    nodes = dataclasses.replace(confidential_site.nodes, size=SIZES[size], relay=image)
+    changed = dataclasses.replace(confidential_site, nodes=nodes)
     for attempt in (lambda: render(changed, "aks-cvm"), lambda: spark_files(changed, "aks-cvm")):
-        with pytest.raises(ConfigurationError, match=says) as refusal:
+        with pytest.raises(ConfigurationError) as refusal:
             attempt()
         assert refusal.value.code == "deploy.evidence"
     assert not [name for name in kustomize_tree(changed) if "aks-cvm" in name]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from strongroom.deployment.kubernetes.components import COMPONENTS
 from strongroom.deployment.kubernetes.overlays import OVERLAYS
-from strongroom.deployment.kubernetes.render import render
+from strongroom.deployment.kubernetes.render import render, spark_run
 from strongroom.deployment.kubernetes.rules import RULES, validate
 from strongroom.deployment.kubernetes.rules.quantity import parse_quantity
 from strongroom.deployment.kubernetes.site import Site
@@ -23,12 +23,17 @@ EPC = "sgx.intel.com/epc"
 
 class Rendered(list[dict[str, Any]]):
     def __repr__(self) -> str:
-        return "what aks-sgx renders"
+        return "what is rendered"
 
 
 @pytest.fixture(scope="module")
 def sgx(site: Site) -> Objects:
-    return Rendered(render(site, "aks-sgx"))
+    return Rendered([*render(site, "aks-sgx", ["quote-helper"]), *spark_run(site, "aks-sgx", ["quote-helper"])])
+
+
+@pytest.fixture(scope="module")
+def confidential(confidential_site: Site) -> Objects:
+    return Rendered([*render(confidential_site, "aks-cvm"), *spark_run(confidential_site, "aks-cvm")])
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +63,21 @@ def container(objects: Objects, name: str = "loan-service") -> dict[str, Any]:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_rendered_has_no_finding(site_for: Callable[[str], Site], overlay: str) -> None:
     site = site_for(overlay)
-    assert validate(render(site, overlay), epc_mib=16 * 1024, nodes=5) == []
+    always = ["quote-helper"] if overlay == "aks-sgx" else []
     for component in COMPONENTS:
-        try:
-            objects = render(site, overlay, [component])
-        except ConfigurationError:
-            assert (component, overlay) in {("quote-helper", "aks-cvm"), ("quote-helper", "simulated")}
+        if component == "quote-helper" and overlay != "aks-sgx":
+            with pytest.raises(ConfigurationError):
+                render(site, overlay, [component])
             continue
-        assert validate(objects, epc_mib=16 * 1024, nodes=5) == [], component
+        components = sorted({*always, component})
+        objects = [*render(site, overlay, components), *spark_run(site, overlay, components)]
+        assert check(objects) == set(), component
+
+
+def test_enclaves_without_the_quote_helper_have_no_evidence(site: Site) -> None:
+    found = validate([*render(site, "aks-sgx"), *spark_run(site, "aks-sgx")], epc_mib=16 * 1024, nodes=5)
+    assert {finding.code for finding in found} == {"deploy.no_evidence"}
+    assert len(found) == 5  # three services, Spark's driver and executor
 
 
 def set_resources(side: str, name: str, value: Any) -> Callable[[Objects], None]:
@@ -321,6 +333,98 @@ def test_finds_in_replicas(shared: Objects, mistake: str) -> None:
     assert check(objects) == {code}
 
 
+RELAY = "DaemonSet/evidence-relay"
+RELAYS_POD = "spec.template.spec"
+CONFIDENTIAL_MISTAKES: dict[str, tuple[str, Callable[[Objects], None]]] = {
+    "pod without the socket": ("no_evidence", lambda objects: pod(objects)["volumes"].pop(3)),
+    "socket in another place": ("no_evidence", put("container", "volumeMounts.3.mountPath", "/run/evidence")),
+    "no relay": ("relay_missing", remove("DaemonSet", "evidence-relay")),
+    "relay on other nodes": ("relay_nodes", put(RELAY, f"{RELAYS_POD}.nodeSelector", {"agentpool": "other"})),
+    "relay that does not tolerate the nodes": ("relay_nodes", put(RELAY, f"{RELAYS_POD}.tolerations", [])),
+    "relay on the node's network": ("relay", put(RELAY, f"{RELAYS_POD}.hostNetwork", True)),
+    "relay sees the node's processes": ("relay", put(RELAY, f"{RELAYS_POD}.hostPID", True)),
+    "relay with a token": ("relay", put(RELAY, f"{RELAYS_POD}.automountServiceAccountToken", True)),
+    "relay with another folder of the node": (
+        "relay",
+        put(RELAY, f"{RELAYS_POD}.volumes.0.hostPath.path", "/etc/kubernetes"),
+    ),
+    "relay with a port of the node": (
+        "relay",
+        put(RELAY, f"{RELAYS_POD}.containers.0.ports", [{"name": "a", "containerPort": 1, "hostPort": 1}]),
+    ),
+    "relay that may write to its image": (
+        "writable_root",
+        put(RELAY, f"{RELAYS_POD}.containers.0.securityContext.readOnlyRootFilesystem", False),
+    ),
+    "relay without a probe": ("probe_missing", put(RELAY, f"{RELAYS_POD}.containers.0.livenessProbe", None)),
+    "relay that selects other pods": ("selector", put(RELAY, "spec.selector.matchLabels", {"a": "b"})),
+    "another pod in the relay's namespace": (
+        "pod_security_level",
+        put("Deployment/loan-service", "metadata.namespace", "strongroom-evidence"),
+    ),
+    "another program as the relay": (
+        "pod_security_level",
+        put(RELAY, f"{RELAYS_POD}.containers.0.command", ["strongroom", "broker", "serve", "/x"]),
+    ),
+    "the workloads' namespace relaxed": (
+        "pod_security_level",
+        put("Namespace/strongroom", "metadata.labels", {"pod-security.kubernetes.io/enforce": "privileged"}),
+    ),
+    "socket's folder to write to": (
+        "node_folder",
+        both(
+            put("PersistentVolume/strongroom-evidence", "spec.accessModes", ["ReadWriteMany"]),
+            put("PersistentVolumeClaim/evidence", "spec.accessModes", ["ReadWriteMany"]),
+        ),
+    ),
+    "the virtual TPM lent to pods": (
+        "node_folder",
+        put("PersistentVolume/strongroom-evidence", "spec.hostPath.path", "/dev/tpmrm0"),
+    ),
+    "Spark's executor without the socket": (
+        "no_evidence",
+        put("SparkApplication/spark-driver", "spec.executorSpec.podTemplateSpec.spec.volumes.5.name", "x"),
+    ),
+    "Spark's driver as root": (
+        "pod_security",
+        put("SparkApplication/spark-driver", "spec.driverSpec.podTemplateSpec.spec.securityContext.runAsUser", 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", CONFIDENTIAL_MISTAKES)
+def test_finds_on_confidential_nodes(confidential: Objects, mistake: str) -> None:
+    code, change = CONFIDENTIAL_MISTAKES[mistake]
+    objects = copy.deepcopy(list(confidential))
+    assert check(objects) == set()
+    change(objects)
+    assert code in check(objects)
+
+
+def test_finds_an_enclave_without_the_quote_helper(sgx: Objects) -> None:
+    objects = copy.deepcopy(list(sgx))
+    pod(objects)["volumes"] = [item for item in pod(objects)["volumes"] if item["name"] != "quote-helper"]
+    assert "no_evidence" in check(objects)
+
+
+def test_finds_executors_that_have_no_place(sgx: Objects) -> None:
+    objects = copy.deepcopy(list(sgx))
+    put("SparkApplication/spark-driver", "spec.sparkConf", {"spark.executor.instances": "9"})(objects)
+    assert check(objects) == {"epc_cluster"}
+
+
+def test_finds_pods_that_fit_in_sum_and_not_on_nodes(sgx: Objects) -> None:
+    """Five nodes of 16 GiB have room for five pods of 9 GiB, not for six, though six are only 54 GiB of 80."""
+    objects = [copy.deepcopy(item) for item in sgx if item["metadata"]["name"] == "loan-service"]
+    for side in ("requests", "limits"):
+        set_resources(side, EPC, "9Gi")(objects)
+    codes = []
+    for most in (5, 6):
+        put(SCALER, "spec.maxReplicas", most)(objects)
+        codes.append("epc_cluster" in check(objects))
+    assert codes == [False, True]
+
+
 def test_finds_two_replicas_on_sqlite(sgx: Objects) -> None:
     objects = copy.deepcopy(list(sgx))
     put("StatefulSet/broker", "spec.replicas", 2)(objects)
@@ -345,7 +449,7 @@ def test_every_code_has_a_mistake_that_shows_it() -> None:
 
     source = "".join(path.read_text() for path in Path(package.__file__).parent.glob("*.py"))
     codes = set(re.findall(r'finding\(\s*"([a-z_]+)"', source))
-    shown = {code for code, _ in [*MISTAKES.values(), *SHARED_MISTAKES.values()]}
+    shown = {code for code, _ in [*MISTAKES.values(), *SHARED_MISTAKES.values(), *CONFIDENTIAL_MISTAKES.values()]}
     assert codes - {"epc_none"} == shown
     assert len(codes) >= 27
     assert len(RULES) == len(set(RULES))

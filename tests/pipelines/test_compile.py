@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.deployment.azure.template import SGX_TAINT
+from strongroom.deployment.kubernetes.nodes import CONFIDENTIAL_TAINT, SGX_TAINT
 from strongroom.errors import ConfigurationError
 from strongroom.pipelines.compile import Placement, compile_pipeline
 from strongroom.pipelines.prepare import STEP_NAMES
@@ -97,17 +97,45 @@ def test_every_step_runs_on_the_reference_s_nodes(platform: dict[str, Any], step
 
 @pytest.mark.parametrize("step", ARTIFACTS)
 def test_every_step_is_let_onto_the_nodes_that_azure_template_makes(platform: dict[str, Any], step: str) -> None:
-    tolerations = platform[f"exec-{step}"]["tolerations"]
-    assert tolerations == [{"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}]
-    assert "{key}={value}:{effect}".format(**tolerations[0]) == SGX_TAINT
+    assert platform[f"exec-{step}"]["tolerations"] == [SGX_TAINT]
 
 
-def test_nodes_without_sgx_are_not_asked_for_what_they_have_not(tmp_path: Path) -> None:
-    pipeline, platform = compiled(tmp_path, epc=None, node_selector={"agentpool": "confvm"})
+@pytest.mark.parametrize("step", ARTIFACTS)
+def test_every_enclave_reaches_the_quote_helper(platform: dict[str, Any], step: str) -> None:
+    mounts = {mount["mountPath"]: mount["constant"] for mount in platform[f"exec-{step}"]["pvcMount"]}
+    assert mounts["/var/run/aesmd"] == "quote-helper"
+
+
+def test_on_confidential_nodes_every_step_reaches_the_relay(tmp_path: Path) -> None:
+    pipeline, platform = compiled(tmp_path, overlay="aks-cvm")
     for step in ARTIFACTS:
+        executor = platform[f"exec-{step}"]
         assert "accelerator" not in container(pipeline, step)["resources"]
-        assert "tolerations" not in platform[f"exec-{step}"]
-        assert platform[f"exec-{step}"]["nodeSelector"] == {"labels": {"agentpool": "confvm"}}
+        assert "sgx.intel.com/quote-provider" not in executor["podMetadata"]["annotations"]
+        assert executor["tolerations"] == [CONFIDENTIAL_TAINT]
+        assert executor["nodeSelector"] == {"labels": {"agentpool": "confvm"}}
+        (mount,) = executor["pvcMount"]
+        assert (mount["constant"], mount["mountPath"]) == ("evidence", "/run/strongroom-evidence")
+
+
+def test_on_any_cluster_every_step_is_simulated_and_says_so(tmp_path: Path) -> None:
+    pipeline, platform = compiled(tmp_path, overlay="simulated")
+    for step in ARTIFACTS:
+        executor = platform[f"exec-{step}"]
+        assert "accelerator" not in container(pipeline, step)["resources"]
+        assert not {"nodeSelector", "tolerations", "pvcMount"} & executor.keys()
+        environment = {entry["name"]: entry["value"] for entry in container(pipeline, step)["env"]}
+        assert environment["STRONGROOM_PLATFORM"] == "simulated"
+        (secret,) = executor["secretAsVolume"]
+        assert secret["mountPath"] == environment["STRONGROOM_SIMULATED_MACHINE"]
+        assert secret["secretName"] == "strongroom-simulated-machine"
+
+
+@pytest.mark.parametrize("label", ["y", "1e3", "0o17", "null"])
+def test_a_text_that_yaml_could_mistake_is_quoted(tmp_path: Path, label: str) -> None:
+    _, platform = compiled(tmp_path, node_selector={"sgx": label})
+    assert platform["exec-load-data"]["nodeSelector"] == {"labels": {"sgx": label}}
+    assert f'sgx: "{label}"' in (tmp_path / "pipeline.yaml").read_text()
 
 
 @pytest.mark.parametrize("step", ARTIFACTS)
@@ -161,7 +189,11 @@ def test_no_step_installs_anything_when_it_runs(pipeline: dict[str, Any]) -> Non
 
 
 def test_only_the_first_step_sees_the_owner_s_loan_books(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
-    mounted = {step for step in ARTIFACTS if "pvcMount" in platform[f"exec-{step}"]}
+    mounted = {
+        step
+        for step in ARTIFACTS
+        if "loan-books" in [mount["constant"] for mount in platform[f"exec-{step}"]["pvcMount"]]
+    }
     told = {
         step
         for step in ARTIFACTS
@@ -184,14 +216,6 @@ def test_the_body_of_a_step_is_one_call_into_the_package() -> None:
             and node.func.value.id == "steps"
         ]
         assert len(calls) == 1, component.name
-
-
-def test_nodes_without_sgx_get_no_epc_and_other_labels(tmp_path: Path) -> None:
-    pipeline, platform = compiled(tmp_path, epc=None, node_selector={"agentpool": "confvm"})
-    for step in ARTIFACTS:
-        assert "accelerator" not in container(pipeline, step)["resources"]
-        assert platform[f"exec-{step}"]["nodeSelector"] == {"labels": {"agentpool": "confvm"}}
-        assert "sgx.intel.com/quote-provider" not in platform[f"exec-{step}"]["podMetadata"]["annotations"]
 
 
 def test_the_same_pipeline_compiles_to_the_same_bytes(tmp_path: Path) -> None:

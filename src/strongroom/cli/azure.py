@@ -42,7 +42,7 @@ def template(
     share: Share = "loan-app-file-share",
     share_gib: ShareSize = 1024,
     system_size: SystemSize = "Standard_D4s_v5",
-    node_size: NodeSizeName = "Standard_DC4s_v3",
+    node_size: NodeSizeName = "Standard_DC4as_v6",
     least_nodes: Least = 1,
     most_nodes: Most = 5,
     namespace: Namespace = "strongroom",
@@ -91,7 +91,7 @@ def plan(
     share: Share = "loan-app-file-share",
     share_gib: ShareSize = 1024,
     system_size: SystemSize = "Standard_D4s_v5",
-    node_size: NodeSizeName = "Standard_DC4s_v3",
+    node_size: NodeSizeName = "Standard_DC4as_v6",
     least_nodes: Least = 1,
     most_nodes: Most = 5,
     namespace: Namespace = "strongroom",
@@ -116,8 +116,8 @@ def plan(
 
 
 def _warn(settings: "AzureSettings") -> None:
-    from strongroom.deployment.kubernetes.nodes import evidence_problem, retirement_warning
+    from strongroom.deployment.kubernetes.nodes import retirement_warning
 
-    for warning in (retirement_warning(settings.size), evidence_problem(settings.size)):
-        if warning:
-            say(f"warning: {warning}")
+    warning = retirement_warning(settings.size)
+    if warning:
+        say(f"warning: {warning}")

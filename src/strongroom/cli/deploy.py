@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from strongroom.cli.main import noun_app
+from strongroom.cli.overlay import Overlay
 from strongroom.cli.owner import Json, put, say
 from strongroom.errors import ConfigurationError, PolicyRejected, UnavailableError, WouldOverwrite
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
     from strongroom.deployment.kubernetes.site import Site
 
 app = noun_app("Kubernetes manifests from a site file and workload definitions: render, validate, apply.")
-
-
-class Overlay(StrEnum):
-    """Where it runs."""
-
-    AKS_SGX = "aks-sgx"
-    AKS_CVM = "aks-cvm"
-    SIMULATED = "simulated"
 
 
 class Component(StrEnum):
@@ -40,32 +33,40 @@ class Component(StrEnum):
 
 
 SiteFile = Annotated[Path, typer.Argument(metavar="SITE.toml", help="What `deploy init` wrote.", show_default=False)]
-OverlayOption = Annotated[Overlay, typer.Option("--overlay", help="Where it runs.")]
+OverlayOption = Annotated[
+    Overlay | None, typer.Option("--overlay", help="Where it runs [default: what the site's nodes are for].")
+]
 Components = Annotated[
-    list[Component] | None, typer.Option("--component", help="What is added; may be repeated.", show_default=False)
+    list[Component] | None,
+    typer.Option("--component", help="What is added to the site's own; may be repeated.", show_default=False),
 ]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl's context [default: the current one].")]
 
 OVERLAYS_HELP: Final = """
-Overlays: aks-sgx (SGX nodes; Azure closes DCsv3 on 2029-10-31 and to new subscriptions since 2026-11-01), aks-cvm
-(TDX nodes whose pods see configfs-tsm, which Azure's do not yet), simulated (any cluster; protects nothing).
+Overlays: aks-cvm (confidential virtual machines, SEV-SNP or TDX: a pod's evidence is about its whole node), aks-sgx
+(SGX nodes; Azure closes DCsv3 on 2029-10-31 and to new subscriptions since 2026-11-01), simulated (any cluster;
+protects nothing).
 """
 
 
 @app.command(epilog="Example: strongroom deploy init site; then edit site/site.toml")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.", show_default=False)],
+    size: Annotated[
+        str, typer.Option("--node-size", help="Machine size of the protected nodes; SGX: Standard_DC4s_v3.")
+    ] = "Standard_DC4as_v6",
 ) -> None:
     """Write a commented site file and the workloads it names."""
     from strongroom.deployment.kubernetes.template import write_site
 
-    say(f"wrote {write_site(folder)} and {folder}/workloads; next: fill it in, then strongroom deploy validate")
+    made = write_site(folder, size)
+    say(f"wrote {made} and {folder}/workloads; next: fill it in, then strongroom deploy validate")
 
 
 RENDER_EPILOG: Final = f"""Examples:
 
 \b
-  strongroom deploy render site/site.toml --overlay aks-sgx --out site.yaml
+  strongroom deploy render site/site.toml --out site.yaml
   strongroom deploy render site/site.toml --tree manifests          (base, overlays, components for Kustomize)
   strongroom deploy render site/site.toml --spark spark-conf        (pod templates, spark-defaults.conf)
 {OVERLAYS_HELP}"""
@@ -74,7 +75,7 @@ RENDER_EPILOG: Final = f"""Examples:
 @app.command(help="Render the manifests of a site.", epilog=RENDER_EPILOG)
 def render(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; else stdout.")] = None,
     tree: Annotated[
@@ -91,7 +92,7 @@ def render(
     if tree is not None:
         _write(tree, kustomize_tree(loaded), force=force)
     if spark is not None:
-        _write(spark, spark_files(loaded, overlay.value), force=force)
+        _write(spark, spark_files(loaded, *_chosen(loaded, overlay, component)), force=force)
     if tree is not None or spark is not None:
         return
     text = dump(_objects(loaded, overlay, component))
@@ -104,7 +105,7 @@ def render(
 VALIDATE_EPILOG: Final = """Examples:
 
 \b
-  strongroom deploy validate site/site.toml --overlay aks-sgx
+  strongroom deploy validate site/site.toml
   strongroom deploy validate site/site.toml --manifests site.yaml
 """
 
@@ -112,7 +113,7 @@ VALIDATE_EPILOG: Final = """Examples:
 @app.command(help="Find what is wrong with the manifests, without a cluster.", epilog=VALIDATE_EPILOG)
 def validate(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     manifests: Annotated[
         list[Path] | None, typer.Option("--manifests", metavar="FILE.yaml", help="These, not what would be rendered.")
@@ -120,6 +121,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Find what is wrong with the manifests, without a cluster."""
+    from strongroom.deployment.kubernetes.render import spark_run
     from strongroom.deployment.kubernetes.text import load
 
     loaded = _load(site)
@@ -127,14 +129,15 @@ def validate(
         objects = [item for path in manifests for item in load(_read(path))]
     else:
         objects = _objects(loaded, overlay, component)
+        objects += spark_run(loaded, *_chosen(loaded, overlay, component))
     _refuse_findings(loaded, objects, as_json=as_json)
     say(f"{len(objects)} objects, no finding")
 
 
-@app.command(epilog="Example: strongroom deploy precheck site/site.toml --overlay aks-sgx")
+@app.command(epilog="Example: strongroom deploy precheck site/site.toml")
 def precheck(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     context: Context = None,
     as_json: Json = False,
@@ -146,7 +149,8 @@ def precheck(
     """
     from strongroom.deployment.kubernetes.precheck import precheck as look
 
-    checks = look(_kubectl(context), _load(site), overlay.value, _names(component))
+    loaded = _load(site)
+    checks = look(_kubectl(context), loaded, *_chosen(loaded, overlay, component))
     if as_json:
         put(json.dumps([asdict(check) for check in checks], indent=2))
     for check in () if as_json else checks:
@@ -156,27 +160,29 @@ def precheck(
         raise UnavailableError(f"not as it must be: {', '.join(missing)}", code="deploy.precheck")
 
 
-@app.command(epilog="Example: strongroom deploy apply site/site.toml --overlay aks-sgx --dry-run")
+@app.command(epilog="Example: strongroom deploy apply site/site.toml --dry-run")
 def apply(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     context: Context = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the server check; change nothing.")] = False,
 ) -> None:
     """Validate, let the server check, and bring everything to the cluster."""
     from strongroom.deployment.kubernetes.kubectl import apply as bring
+    from strongroom.deployment.kubernetes.render import spark_run
 
     loaded = _load(site)
     objects = _objects(loaded, overlay, component)
-    _refuse_findings(loaded, objects, as_json=False)
+    # Spark's pods come later and need room on the same nodes.
+    _refuse_findings(loaded, [*objects, *spark_run(loaded, *_chosen(loaded, overlay, component))], as_json=False)
     put(bring(_kubectl(context), objects, dry_run=dry_run).rstrip("\n"))
 
 
 @app.command(epilog="Example: strongroom deploy status site/site.toml")
 def status(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     context: Context = None,
     as_json: Json = False,
@@ -201,7 +207,7 @@ def status(
 @app.command(epilog="Example: strongroom deploy delete site/site.toml --yes")
 def delete(
     site: SiteFile,
-    overlay: OverlayOption = Overlay.AKS_SGX,
+    overlay: OverlayOption = None,
     component: Components = None,
     context: Context = None,
     data_too: Annotated[bool, typer.Option("--data-too", help="Also volumes and what is stored in them.")] = False,
@@ -231,16 +237,23 @@ def _load(path: Path) -> "Site":
     return site
 
 
-def _objects(site: "Site", overlay: Overlay, component: list[Component] | None) -> list[dict[str, Any]]:
+def _objects(site: "Site", overlay: Overlay | None, component: list[Component] | None) -> list[dict[str, Any]]:
     from strongroom.deployment.kubernetes.render import render as render_objects
 
-    if overlay is Overlay.SIMULATED:
+    where, components = _chosen(site, overlay, component)
+    if where == Overlay.SIMULATED:
         say("warning: the overlay `simulated` protects nothing")
-    return render_objects(site, overlay.value, _names(component))
+    return render_objects(site, where, components)
 
 
-def _names(component: list[Component] | None) -> list[str]:
-    return [item.value for item in component or []]
+def _chosen(site: "Site", overlay: Overlay | None, component: list[Component] | None) -> tuple[str, list[str]]:
+    """The overlay, and the components: the site's, as far as they belong to the overlay, then the caller's."""
+    from strongroom.deployment.kubernetes.components import fits
+    from strongroom.deployment.kubernetes.overlays import overlay_for
+
+    where = overlay.value if overlay else overlay_for(site)
+    own = [name for name in site.components if fits(name, where)]
+    return where, list(dict.fromkeys([*own, *(item.value for item in component or [])]))
 
 
 def _refuse_findings(site: "Site", objects: Sequence[dict[str, Any]], *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from strongroom.cli.main import noun_app
+from strongroom.cli.overlay import Overlay
 from strongroom.cli.owner import Json, Owner, owner_client, put, say
 from strongroom.errors import ConfigurationError
 from strongroom.outcome import one_line
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 app = noun_app("The Kubeflow pipeline of the loan application: seven attested steps, each with keys of its own.")
 
-NONE: Final = "none"
 LOG_TAIL: Final = 16_384
 ERROR_LINES: Final = 4
 Workloads = Annotated[
@@ -142,7 +142,7 @@ COMPILE_EPILOG: Final = """Examples:
 \b
   strongroom pipeline compile --image registry.example.com/strongroom-pipeline@sha256:...
   strongroom pipeline compile --image ... --workloads steps --sources loans --out pipeline.yaml
-  strongroom pipeline compile --image ... --epc none --node-selector agentpool=confvm
+  strongroom pipeline compile --image ... --overlay aks-cvm --node-selector agentpool=confvm
 """
 
 
@@ -161,10 +161,11 @@ def compile_(
     ] = None,
     node_selector: Annotated[
         list[str] | None,
-        typer.Option("--node-selector", metavar="LABEL=VALUE", help="Nodes; may be repeated [default: intelvm=sgx]."),
+        typer.Option("--node-selector", metavar="LABEL=VALUE", help="Nodes; may be repeated [default: the overlay's]."),
     ] = None,
+    overlay: Annotated[Overlay, typer.Option("--overlay", help="What the nodes are.")] = Overlay.AKS_SGX,
     epc: Annotated[
-        str, typer.Option("--epc", metavar="RESOURCE", help="Resource of protected memory; `none`: no SGX.")
+        str, typer.Option("--epc", metavar="RESOURCE", help="Resource of protected memory on SGX nodes.")
     ] = "sgx.intel.com/epc",
     room: Annotated[str, typer.Option("--room", help="ConfigMap with room.toml and ca.pem.")] = "strongroom-room",
     sources: Annotated[
@@ -179,7 +180,7 @@ def compile_(
         WouldOverwrite: The file exists.
     """
     from strongroom.errors import WouldOverwrite
-    from strongroom.pipelines.compile import SGX_NODES, Placement, compile_pipeline
+    from strongroom.pipelines.compile import Placement, compile_pipeline
     from strongroom.pipelines.steps import WORKLOADS
 
     if out.exists() and not force:
@@ -189,12 +190,15 @@ def compile_(
         workloads=workloads or WORKLOADS,
         container_workloads=image_workloads,
         container_enclaves=image_enclaves,
-        node_selector=dict(map(_label, node_selector)) if node_selector else SGX_NODES,
-        epc=None if epc == NONE else epc,
+        overlay=overlay.value,
+        node_selector=dict(map(_label, node_selector)) if node_selector else None,
+        epc=epc,
         room=room,
         sources=sources,
     )
     compile_pipeline(placement, out)
+    if overlay is Overlay.SIMULATED:
+        say("warning: the overlay `simulated` protects nothing")
     say(f"wrote {out}")
 
 

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from strongroom.analytics.kms import LocalKms
+from strongroom.analytics.receipts import verify_receipt
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.spark.attested import _traffic_secret
 from strongroom.analytics.spark.jar import pyspark_folder
@@ -283,7 +284,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, broker: Any) -> Iterator[Site]:
     made = write_site(tmp_path / "site")
-    made.write_text(made.read_text().replace("0" * 64, "a" * 64).replace('"broker/room"', f'"{tmp_path}/room"'))
+    made.write_text(made.read_text().replace("0" * 64, "a" * 64).replace('"../broker/room"', f'"{tmp_path}/room"'))
     rendered = spark_files(load_site(made), "simulated")
     conf = tmp_path / "conf"
     conf.mkdir()
@@ -326,6 +327,7 @@ def _redirect(workload: Path, master: str) -> None:
     (workload / "start.py").write_text(textwrap.dedent(START))
     text = definition.read_text()
     text = text.replace('"-m", "strongroom",', f'"start.py", "{master}",')
+    text = text.replace('"--pod"', '"--pod", "--receipt", "receipt.json"')
     definition.write_text(
         text.replace('"jobs/query.py", "workload.toml"', '"jobs/query.py", "start.py", "workload.toml"')
     )
@@ -357,6 +359,12 @@ def test_a_job_runs_as_spark_submits_it_and_no_secret_reaches_the_cluster(site: 
     assert site.broker.attested() >= 2
     executors = [path for path in site.node.processes if path != driver]
     assert executors
+    stated = verify_receipt(
+        (site.storage / "receipt.json").read_bytes(), trusted=frozenset({Signer.from_seed(SECRETS[SIGNER]).public})
+    )
+    assert [worker["role"] for worker in stated["workers"]] == ["driver", *["executor"] * len(executors)]
+    assert [worker["workload"] for worker in stated["workers"]][:2] == ["spark-driver", "spark-executor"]
+    assert [made["name"] for made in stated["outputs"]] == ["monthly"]
     told = [*site.node.posted, *(path.read_text() for path in site.node.folder.glob("*.log"))]
     for secret in [*SECRETS.values(), _traffic_secret(SECRETS[SPARK]).encode()]:
         for form in (secret.decode(), secret.hex(), base64.b64encode(secret).decode()):

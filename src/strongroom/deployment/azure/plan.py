@@ -38,7 +38,6 @@ def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Ste
         "--parameters",
         *(f"{name}={value}" for name, value in parameter_values(settings).items()),
     )
-    built = ["broker", "loan", "serving", "pipeline"]
     return [
         Step("sign in; a person's account, no secret in any file", ("az", "login")),
         Step(
@@ -63,14 +62,7 @@ def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Ste
             "client ids and addresses for site.toml",
             ("az", "deployment", "group", "show", *group, "--name", "strongroom", "--query", "properties.outputs"),
         ),
-        *(
-            Step(
-                f"the image of the role {role}, built in the registry",
-                ("az", "acr", "build", "--registry", settings.registry, "--image", f"strongroom-{role}:{{{{.Run.ID}}}}",
-                 "--file", f"deploy/containers/{role}.Containerfile", "--build-arg", "PYTHON_DIGEST=sha256:...", "."),
-            )
-            for role in built
-        ),
+        *_images(settings),
         Step(
             "the broker's root key, made on the owner's trusted machine",
             ("az", "keyvault", "secret", "set", "--vault-name", settings.key_vault, "--name", "strongroom-root-key",
@@ -80,4 +72,39 @@ def make_plan(settings: AzureSettings, template: str = "azure.json") -> list[Ste
             "kubectl's credentials: short-lived, by the same sign-in",
             ("az", "aks", "get-credentials", *group, "--name", settings.name),
         ),
+        Step("kubectl, and kubelogin, which signs it in", ("az", "aks", "install-cli")),
+        Step("kubectl signs in as az does", ("kubelogin", "convert-kubeconfig", "--login", "azurecli")),
+        Step("the address for `cluster` in site.toml", ("kubectl", "get", "endpoints", "kubernetes")),
     ]  # fmt: skip
+
+
+def _images(settings: AzureSettings) -> list[Step]:
+    """Images, each from its container file: in the registry, or on the owner's machine where an enclave is signed."""
+    if settings.size.tee != "sgx":
+        return [_built(settings, role) for role in ("broker", "relay", "loan", "serving", "spark", "pipeline")]
+    server = f"{settings.registry.lower()}.azurecr.io"
+    signed = [
+        ("loan", "gramine", ("--build-arg", "ROLE=loan", "--build-arg", "WORKLOAD=loan-service")),
+        ("serving", "gramine", ("--build-arg", "ROLE=serving", "--build-arg", "WORKLOAD=model-server")),
+        ("spark", "spark-gramine", ()),
+    ]
+    steps = [_built(settings, "broker"), Step("docker may push", ("az", "acr", "login", "--name", settings.registry))]
+    for role, file, more in signed:
+        tag = f"{server}/strongroom-{role}:1"
+        what = ("--file", f"deploy/containers/{file}.Containerfile", "--build-arg", "GRAMINE_IMAGE=...", *more,
+                "--secret", "id=enclave-key,src=enclave-key.pem", "--tag", tag)  # fmt: skip
+        steps += [
+            Step(f"the enclave of the role {role}, signed on the owner's machine", ("docker", "build", *what, ".")),
+            Step("to the registry", ("docker", "push", tag)),
+        ]
+    return steps
+
+
+def _built(settings: AzureSettings, role: str) -> Step:
+    file = f"deploy/containers/{role}.Containerfile"
+    digest = "PYTHON_DIGEST=sha256:..."
+    return Step(
+        f"the image of the role {role}, built in the registry",
+        ("az", "acr", "build", "--registry", settings.registry, "--image", f"strongroom-{role}:{{{{.Run.ID}}}}",
+         "--file", file, "--build-arg", digest, "."),
+    )  # fmt: skip

@@ -53,7 +53,7 @@ class AzureSettings:
     share: str = "loan-app-file-share"
     share_gib: int = 1024
     system_size: str = "Standard_D4s_v5"
-    node_size: str = "Standard_DC4s_v3"
+    node_size: str = "Standard_DC4as_v6"
     least_nodes: int = 1
     most_nodes: int = 5
     namespace: str = "strongroom"

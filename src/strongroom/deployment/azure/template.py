@@ -7,10 +7,12 @@ Source: Azure Resource Manager template reference of the resource types below; r
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from strongroom.deployment.azure.parameters import template_parameters
 from strongroom.deployment.azure.settings import AzureSettings
+from strongroom.deployment.kubernetes.nodes import CONFIDENTIAL_TAINT, SGX_TAINT
 
 Resource = dict[str, Any]
 
@@ -30,8 +32,12 @@ ROLES: Final = {
     "AcrPull": "7f951dda-4ed3-4680-a7ca-43fe172d538d",
     "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
     "Storage File Data SMB MI Admin": "a235d3ee-5935-4cfb-8cc5-a3303ad5995e",
+    # Of whoever deploys: to fill the share and the vault, and to use kubectl. An owner's rights don't include data.
+    "Storage File Data Privileged Contributor": "69566ab7-960f-475b-8e7c-b3118f30c6bd",
+    "Key Vault Secrets Officer": "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
+    "Azure Kubernetes Service RBAC Cluster Admin": "b1ff04bb-8a4e-4dc4-8eb5-8693973ce19b",
 }
-SGX_TAINT: Final = "sgx=true:NoSchedule"
+DEPLOYER: Final = "deployer().objectId"
 NAME: Final = "parameters('name')"
 LOCATION: Final = "parameters('location')"
 STORAGE: Final = "parameters('storageAccount')"
@@ -148,15 +154,19 @@ def _identities() -> list[Resource]:
 
 
 def _cluster(settings: AzureSettings) -> Resource:
+    sgx = settings.size.tee == "sgx"
     protected: Resource = {
         **_pool(settings.pool, "nodeSize", "[parameters('leastNodes')]", "[parameters('mostNodes')]"),
         "mode": "User",
+        # On confidential virtual machines a version of Ubuntu is taken that supports them.
+        "osSKU": "Ubuntu",
+        "nodeTaints": [_taint(SGX_TAINT if sgx else CONFIDENTIAL_TAINT)],
     }
     addons: Resource = {"azureKeyvaultSecretsProvider": {"enabled": True, "config": {"enableSecretRotation": "true"}}}
-    if settings.size.tee == "sgx":
-        # Add-on `confcom`; quotes are made in the pod, so the quote helper stays off.
-        addons["ACCSGXDevicePlugin"] = {"enabled": True, "config": {"ACCSGXQuoteHelperEnabled": "false"}}
-        protected |= {"nodeTaints": [SGX_TAINT], "nodeLabels": {"intelvm": "sgx"}}
+    if sgx:
+        # Add-on `confcom`; Gramine gets its quotes from the quote helper.
+        addons["ACCSGXDevicePlugin"] = {"enabled": True, "config": {"ACCSGXQuoteHelperEnabled": "true"}}
+        protected |= {"nodeLabels": {"intelvm": "sgx"}}
     properties = {
         "dnsPrefix": f"[{NAME}]",
         "agentPoolProfiles": [{**_pool("system", "systemSize", 1, 3), "mode": "System"}, protected],
@@ -174,6 +184,10 @@ def _cluster(settings: AzureSettings) -> Resource:
         "Microsoft.ContainerService/managedClusters", NAME,
         identity={"type": "SystemAssigned"}, sku={"name": "Base", "tier": "Standard"}, properties=properties,
     )  # fmt: skip
+
+
+def _taint(toleration: Mapping[str, str]) -> str:
+    return "{key}={value}:{effect}".format(**toleration)
 
 
 def _pool(name: str, size: str, least: int | str, most: int | str) -> Resource:
@@ -212,21 +226,26 @@ def _role_assignments() -> list[Resource]:
     storage = ("Microsoft.Storage/storageAccounts", STORAGE)
     vault = ("Microsoft.KeyVault/vaults", VAULT)
     registry = ("Microsoft.ContainerRegistry/registries", REGISTRY)
+    cluster = ("Microsoft.ContainerService/managedClusters", NAME)
     loan, broker = (f"reference({_identity_id(name)}).principalId" for name in ("loan", "broker"))
     nodes = f"reference({CLUSTER_ID}).identityProfile.kubeletidentity.objectId"
     return [
         _role("Storage File Data SMB MI Admin", storage, loan, [_identity_id("loan")]),
         _role("Key Vault Secrets User", vault, broker, [_identity_id("broker")]),
         _role("AcrPull", registry, nodes, [CLUSTER_ID]),
+        _role("Storage File Data Privileged Contributor", storage, DEPLOYER, []),
+        _role("Key Vault Secrets Officer", vault, DEPLOYER, []),
+        _role("Azure Kubernetes Service RBAC Cluster Admin", cluster, DEPLOYER, []),
     ]
 
 
 def _role(role: str, scope: tuple[str, str], principal: str, needs: list[str]) -> Resource:
     kind = "Microsoft.Authorization/roleAssignments"
+    # Who deploys may be a person or a service: Azure looks which.
+    known = {} if principal == DEPLOYER else {"principalType": "ServicePrincipal"}
     definition = f"subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '{ROLES[role]}')"
     return _resource(
         kind, f"guid({_id(*scope)}, '{role}', resourceGroup().id)", placed=False,
         scope=f"[{_id(*scope)}]", dependsOn=[f"[{item}]" for item in (_id(*scope), *needs)],
-        properties={"roleDefinitionId": f"[{definition}]", "principalId": f"[{principal}]",
-                    "principalType": "ServicePrincipal"},
+        properties={"roleDefinitionId": f"[{definition}]", "principalId": f"[{principal}]", **known},
     )  # fmt: skip

@@ -29,7 +29,7 @@ umask 077
 for name in broker.toml ca.pem server.pem admin.pub; do
   cp -L "/run/strongroom/files/$name" "{FOLDER}/$name"
 done
-mkdir -p "{FOLDER}/collateral/intel" "{FOLDER}/collateral/simulated" "{FOLDER}/roots"
+mkdir -p "{FOLDER}/collateral/intel" "{FOLDER}/collateral/amd" "{FOLDER}/collateral/simulated" "{FOLDER}/roots"
 for path in /run/strongroom/files/collateral.*.*.json; do
   test -e "$path" || continue
   name="${{path##*/collateral.}}"

@@ -6,7 +6,8 @@ from typing import Final
 from strongroom.deployment.kubernetes import parts, services, shared
 from strongroom.deployment.kubernetes.broker import NAME as BROKER
 from strongroom.deployment.kubernetes.database import postgresql_layer
-from strongroom.deployment.kubernetes.overlays import CONTAINER, POD, Layer, served_workloads
+from strongroom.deployment.kubernetes.lending import QUOTE_HELPER, lend
+from strongroom.deployment.kubernetes.overlays import POD, Layer, borrow, namespaces, served_workloads
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
 from strongroom.deployment.kubernetes.services import MODELS, TENSORFLOW
 from strongroom.deployment.kubernetes.site import Site
@@ -14,9 +15,12 @@ from strongroom.deployment.kubernetes.text import Object
 from strongroom.errors import ConfigurationError
 
 COMPONENTS: Final = ("nginx-ingress", "gateway-tls", "quote-helper", "postgresql", "key-vault")
-AESM_FOLDER: Final = "/var/run/aesmd"
-QUOTE_HELPER: Final = "quote-helper"
 ROOT_KEY_VOLUME: Final = 1  # in the broker's list of volumes
+
+
+def fits(name: str, overlay_name: str) -> bool:
+    """Whether a component belongs to an overlay; the quote helper is SGX's."""
+    return name != QUOTE_HELPER.name or overlay_name == "aks-sgx"
 
 
 def component(site: Site, name: str, overlay_name: str) -> Layer:
@@ -129,45 +133,16 @@ def _gateway_tls(site: Site, overlay_name: str) -> Layer:
 
 
 def _quote_helper(site: Site, overlay_name: str) -> Layer:
-    """Quotes from the node's helper (AKS ``--enable-sgxquotehelper``), whose socket is in a folder of the node.
-
-    A pod that names the folder itself would have to leave Pod Security's `restricted`, and its namespace with it. Here
-    the cluster's administrator lends exactly this folder, read-only, to exactly one claim: no namespace is relaxed.
+    """Quotes from the node's helper (AKS ``--enable-sgxquotehelper``): Gramine asks no other service for them.
 
     Raises:
         ConfigurationError: The overlay has no SGX.
     """
-    if overlay_name != "aks-sgx":
+    if not fits(QUOTE_HELPER.name, overlay_name):
         raise ConfigurationError("the quote helper belongs to the overlay aks-sgx", code="deploy.component")
-    volume_name = f"{site.namespace}-{QUOTE_HELPER}"
-    shape = {"accessModes": ["ReadOnlyMany"], "storageClassName": volume_name}
-    lent: Object = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": parts.metadata(volume_name),
-        "spec": {
-            **shape,
-            "capacity": {"storage": "1Mi"},
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": AESM_FOLDER, "type": "Directory"},
-            "claimRef": {"namespace": site.namespace, "name": QUOTE_HELPER},
-        },
-    }
-    claim: Object = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": parts.metadata(QUOTE_HELPER, site.namespace),
-        "spec": {**shape, "resources": {"requests": {"storage": "1Mi"}}, "volumeName": volume_name},
-    }
-    volume = {"name": "aesmd", "persistentVolumeClaim": {"claimName": QUOTE_HELPER, "readOnly": True}}
-    mount = {"name": "aesmd", "mountPath": AESM_FOLDER, "readOnly": True}
-    operations = (
-        Operation("add", pointer(*POD, "volumes", "-"), volume),
-        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), mount),
-        Operation("add", pointer(*CONTAINER, "env", "-"), {"name": "SGX_AESM_ADDR", "value": "1"}),
-    )
-    patches = tuple(Patch("Deployment", name, operations) for name in served_workloads(site, gramine=True))
-    return Layer("quote-helper", (lent, claim), patches)
+    lent = [item for place in namespaces(site) for item in lend(QUOTE_HELPER, place)]
+    patches = tuple(Patch("Deployment", name, borrow(QUOTE_HELPER)) for name in served_workloads(site, gramine=True))
+    return Layer("quote-helper", tuple(lent), patches)
 
 
 def _key_vault(site: Site, overlay_name: str) -> Layer:

@@ -7,7 +7,6 @@ from strongroom.workload import Workload
 
 EPC: Final = "sgx.intel.com/epc"
 ENCLAVES_FOLDER: Final = "/opt/strongroom/enclaves"
-SGX_TAINT: Final = {"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
 
 
 def enclave_mounts(workload: Workload) -> list[Object]:

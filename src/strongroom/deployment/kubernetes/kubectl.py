@@ -165,7 +165,7 @@ def status(kubectl: Kubectl, objects: Sequence[Object]) -> list[State]:
     """
     states = []
     for item in objects:
-        if item["kind"] not in {"Deployment", "StatefulSet"}:
+        if item["kind"] not in {"Deployment", "StatefulSet", "DaemonSet"}:
             continue
         name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
         found = kubectl.read("get", item["kind"].lower(), name, "--namespace", namespace)
@@ -176,5 +176,7 @@ def status(kubectl: Kubectl, objects: Sequence[Object]) -> list[State]:
             if condition.get("status") == "False"
         ]
         wanted, ready = int(spec.get("replicas") or 0), int(state.get("readyReplicas") or 0)
+        if item["kind"] == "DaemonSet":  # one on every node that it is for
+            wanted, ready = (int(state.get(name) or 0) for name in ("desiredNumberScheduled", "numberReady"))
         states.append(State(f"{namespace}/{name}", wanted, ready, "; ".join(complaints)))
     return states

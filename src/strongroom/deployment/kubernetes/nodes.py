@@ -9,6 +9,10 @@ from datetime import date
 from typing import Final
 
 RETIREMENT: Final = date(2029, 10, 31)
+SGX_TAINT: Final = {"key": "sgx", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+CONFIDENTIAL_TAINT: Final = {"key": "confidential", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+"""Pools of protected nodes carry one of them, and our pods tolerate it: on a confidential virtual machine every pod is
+as trusted as ours."""
 CLOSED_TO_NEW_SUBSCRIPTIONS: Final = date(2026, 11, 1)
 
 
@@ -65,21 +69,5 @@ def retirement_warning(size: NodeSize) -> str | None:
         return None
     return (
         f"{size.name} retires on {size.retires}; since {CLOSED_TO_NEW_SUBSCRIPTIONS} no new subscription gets DCsv3 "
-        "sizes, and Azure's confidential VMs give no evidence yet that the broker verifies"
+        "sizes: new ones take confidential virtual machines (DCas_v6, DCes_v6)"
     )
-
-
-def evidence_problem(size: NodeSize) -> str | None:
-    """Why workloads on a confidential virtual machine can't attest; None for SGX.
-
-    Source: Microsoft Learn, "Azure confidential VM guest attestation design": evidence comes from the virtual TPM, for
-    SEV-SNP and TDX alike; the report data of the processor's report is not the guest's to choose.
-    """
-    if size.tee == "snp":
-        return f"{size.name}: the broker verifies SGX and TDX quotes, not SEV-SNP reports: no workload there can attest"
-    if size.tee == "tdx":
-        return (
-            f"{size.name}: Azure gives its guests evidence through a virtual TPM, not TDX quotes about what a workload "
-            "says: no workload there can attest unless its pods see configfs-tsm"
-        )
-    return None

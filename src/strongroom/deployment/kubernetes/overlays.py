@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.deployment.kubernetes import parts, services, shared, simulation
-from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, SGX_TAINT, enclave_mounts
-from strongroom.deployment.kubernetes.nodes import evidence_problem
+from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, enclave_mounts
+from strongroom.deployment.kubernetes.lending import EVIDENCE, Folder, lend
+from strongroom.deployment.kubernetes.nodes import CONFIDENTIAL_TAINT, SGX_TAINT
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
+from strongroom.deployment.kubernetes.relay import relay_objects
 from strongroom.deployment.kubernetes.services import LOAN, MODELS, TENSORFLOW
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.spark import STORAGE
@@ -78,7 +80,7 @@ def sgx_operations(site: Site, workload: Workload, name: str) -> tuple[Operation
     if name == TENSORFLOW:
         settings = {"SECRET_PROVISION_SERVERS": _provisioning_server(site)}
     return (
-        *_on_nodes(site, [SGX_TAINT]),
+        *_on_nodes(site, [dict(SGX_TAINT)]),
         *(Operation("add", pointer(*CONTAINER, "resources", side, EPC), epc) for side in ("requests", "limits")),
         Operation("replace", pointer(*CONTAINER, "command"), ["gramine-sgx", workload.name]),
         Operation("add", pointer(*CONTAINER, "workingDir"), folder),
@@ -99,29 +101,43 @@ def _on_nodes(site: Site, tolerations: list[Object]) -> tuple[Operation, ...]:
     )
 
 
-def evidence_refusal(site: Site) -> str | None:
-    """Why no workload could attest on the site's confidential virtual machines; None: they can."""
-    size = site.nodes.size
-    if size.tee == "tdx" and site.nodes.configfs_tsm:
-        return None
-    return evidence_problem(size) or f"{size.name} is no confidential virtual machine"
+def overlay_for(site: Site) -> str:
+    """The overlay that the site's nodes are for."""
+    return {"sgx": "aks-sgx", "snp": "aks-cvm", "tdx": "aks-cvm"}.get(site.nodes.size.tee, "simulated")
 
 
 def _aks_cvm(site: Site) -> Layer:
     """AKS with confidential nodes: the whole node is protected, and is what the evidence is about.
 
     Raises:
-        ConfigurationError: Nothing on the site's nodes could attest.
+        ConfigurationError: The site's nodes are no such machines, or nothing would hand out their evidence.
     """
-    refusal = evidence_refusal(site)
-    if refusal is not None:
+    size = site.nodes.size
+    if size.tee not in {"snp", "tdx"}:
+        raise ConfigurationError(f"{size.name} is no confidential virtual machine", code="deploy.evidence")
+    if site.nodes.relay is None:
         raise ConfigurationError(
-            refusal,
+            "the site file names no image of the relay: no pod could attest",
             code="deploy.evidence",
-            hint='TDX nodes whose pods see configfs-tsm: say evidence = "configfs-tsm" in the site file\'s [nodes]',
+            hint='[nodes] relay = "REGISTRY/strongroom-relay@sha256:..."',
         )
-    names = served_workloads(site, gramine=False)
-    return Layer("aks-cvm", (), tuple(Patch("Deployment", name, _on_nodes(site, [])) for name in names))
+    lent = [item for place in namespaces(site) for item in lend(EVIDENCE, place)]
+    operations = (*_on_nodes(site, [dict(CONFIDENTIAL_TAINT)]), *borrow(EVIDENCE))
+    patches = tuple(Patch("Deployment", name, operations) for name in served_workloads(site, gramine=False))
+    return Layer("aks-cvm", (*relay_objects(site, site.nodes.relay), *lent), patches)
+
+
+def namespaces(site: Site) -> list[str]:
+    """Namespaces with pods that attest."""
+    return [site.namespace, *([site.pipeline.namespace] if site.pipeline else [])]
+
+
+def borrow(folder: Folder) -> tuple[Operation, ...]:
+    """What lets a deployment's pods see a folder of their node."""
+    return (
+        Operation("add", pointer(*POD, "volumes", "-"), folder.volume()),
+        Operation("add", pointer(*CONTAINER, "volumeMounts", "-"), folder.mount()),
+    )
 
 
 def _simulated(site: Site) -> Layer:

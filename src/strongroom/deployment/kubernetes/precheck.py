@@ -11,15 +11,19 @@ from strongroom.deployment.kubernetes.database import LOGIN
 from strongroom.deployment.kubernetes.enclave import EPC
 from strongroom.deployment.kubernetes.kubectl import Kubectl
 from strongroom.deployment.kubernetes.nodes import retirement_warning
-from strongroom.deployment.kubernetes.overlays import evidence_refusal
+from strongroom.deployment.kubernetes.overlays import namespaces
 from strongroom.deployment.kubernetes.rules.quantity import parse_quantity
+from strongroom.deployment.kubernetes.simulation import MACHINE
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.errors import UnavailableError
 
 LEAST_VERSION: Final = (1, 30)  # a container's preStop may sleep
 MIB: Final = 1 << 20
-TRUST_DOMAIN: Final = "feature.node.kubernetes.io/cpu-security.tdx.protected"
-"""Source: Node Feature Discovery, "Feature labels", cpu-security.tdx.protected: a TDX guest."""
+SIZE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""Source: Kubernetes documentation, "Well-Known Labels": the machine size, by the cloud's name."""
+SECURITY_LABEL: Final = "kubernetes.azure.com/security-type"
+CONFIDENTIAL: Final = "ConfidentialVM"
+"""Source: AKS, "Use labels in an AKS cluster", reserved labels; "Use Confidential Virtual Machines in AKS"."""
 DEFINED_BY: Final = {
     "key-vault": ("crd", "secretproviderclasses.secrets-store.csi.x-k8s.io"),
     "gateway-tls": ("crd", "tlsroutes.gateway.networking.k8s.io"),
@@ -63,17 +67,20 @@ def _checks(kubectl: Kubectl, site: Site, overlay: str, components: Sequence[str
     if overlay != "simulated":
         yield _try("nodes", lambda: _nodes(kubectl, site, with_epc=overlay == "aks-sgx"))
         if overlay == "aks-cvm":
-            yield _try("evidence", lambda: _evidence(kubectl, site))
+            yield _try("confidential nodes", lambda: _confidential(kubectl, site))
         yield _try("storage class azurefile-csi", partial(_there, kubectl, "storageclass", "azurefile-csi"))
         warning = retirement_warning(site.nodes.size)
         yield Check("node size", warning is None, warning or site.nodes.size.name)
     yield _try("metrics API (autoscaling)", lambda: _raw(kubectl, "/apis/metrics.k8s.io/v1beta1"))
-    for kind, name, namespace in _needed(site, components):
+    for kind, name, namespace in _needed(site, overlay, components):
         yield _try(f"{kind} {name}", partial(_there, kubectl, kind, name, namespace))
 
 
-def _needed(site: Site, components: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+def _needed(site: Site, overlay: str, components: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
     """Kind, name and namespace of what somebody else must have made."""
+    if overlay == "simulated":
+        for place in namespaces(site):
+            yield "secret", MACHINE, place
     if site.broker.image is not None:
         yield "secret", FILES, site.broker_namespace
         if "key-vault" not in components:
@@ -116,23 +123,25 @@ def _nodes(kubectl: Kubectl, site: Site, *, with_epc: bool) -> str:
     return f"{len(nodes)} with {wanted}, {min(offered)} MiB of {EPC} each at least"
 
 
-def _evidence(kubectl: Kubectl, site: Site) -> str:
-    """Nodes must be trust domains; whether pods see configfs-tsm there can't be seen from outside.
+def _confidential(kubectl: Kubectl, site: Site) -> str:
+    """Nodes must be what the site says; whether they give evidence, the relay's readiness says (`status`).
 
     Raises:
         UnavailableError: They are not.
     """
-    refusal = evidence_refusal(site)
-    if refusal is not None:
-        raise UnavailableError(refusal, code="deploy.evidence")
     nodes = kubectl.read("get", "nodes", "--selector", _selector(site)).get("items") or []
-    without = [node for node in nodes if ((node.get("metadata") or {}).get("labels") or {}).get(TRUST_DOMAIN) != "true"]
-    if without or not nodes:
+    wanted = {SIZE_LABEL: site.nodes.size.name, SECURITY_LABEL: CONFIDENTIAL}
+    others = [node for node in nodes if not wanted.items() <= _labels(node).items()]
+    if others or not nodes:
         raise UnavailableError(
-            f"{len(without)} of {len(nodes)} nodes lack the label {TRUST_DOMAIN} of Node Feature Discovery",
-            code="deploy.evidence",
+            f"{len(others)} of {len(nodes)} nodes are no {site.nodes.size.name} with {SECURITY_LABEL}={CONFIDENTIAL}",
+            code="deploy.nodes",
         )
-    return f"{len(nodes)} trust domains; that their pods see configfs-tsm is what the site file says"
+    return f"{len(nodes)} {site.nodes.size.name}"
+
+
+def _labels(node: dict[str, Any]) -> dict[str, Any]:
+    return dict((node.get("metadata") or {}).get("labels") or {})
 
 
 def _selector(site: Site) -> str:

@@ -106,18 +106,31 @@ def _kustomization(content: dict[str, Any], kind: str = "Kustomization") -> str:
     return dump([{"apiVersion": f"kustomize.config.k8s.io/{versions[kind]}", "kind": kind, **content}])
 
 
-def spark_files(site: Site, overlay_name: str) -> dict[str, str]:
+def spark_files(site: Site, overlay_name: str, components: Sequence[str] = ()) -> dict[str, str]:
     """What starts Spark: pod templates and settings for ``spark-submit``, an object for the operator; by file name.
 
     Raises:
-        ConfigurationError: There is no such overlay, or nothing could attest on the site's nodes.
+        ConfigurationError: Unknown or unfit overlay or component.
     """
     if site.spark is None:
         return {}
-    overlay(site, overlay_name)  # is refused where nothing could attest
-    templates = spark_templates(site, overlay_name)
+    templates = spark_templates(site, overlay_name, components)
     files = {name: dump([template]) for name, template in templates.items()}
     settings = spark_defaults(site, site.spark)
     files["spark-defaults.conf"] = "".join(f"{key} {value}\n" for key, value in settings.items())
-    files["spark-application.yaml"] = dump([spark_application(site, site.spark, templates)])
+    files["spark-application.yaml"] = dump(spark_run(site, overlay_name, components))
     return files
+
+
+def spark_run(site: Site, overlay_name: str, components: Sequence[str] = ()) -> list[Object]:
+    """Driver and executors as one object, which Spark's operator takes; none without Spark.
+
+    Raises:
+        ConfigurationError: Unknown or unfit overlay or component.
+    """
+    if site.spark is None:
+        return []
+    overlay(site, overlay_name)  # refused where nothing could attest
+    for name in components:
+        component(site, name, overlay_name)
+    return [spark_application(site, site.spark, spark_templates(site, overlay_name, components))]

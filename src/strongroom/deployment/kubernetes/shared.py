@@ -12,9 +12,9 @@ PROVISIONING_PORT: Final = 4433
 BROKER: Final = "broker"
 
 
-def namespace(name: str) -> Object:
-    """A namespace that takes restricted pods only."""
-    modes = {f"pod-security.kubernetes.io/{mode}": LEVEL for mode in ("enforce", "audit", "warn")}
+def namespace(name: str, level: str = LEVEL) -> Object:
+    """A namespace that takes pods of one level of Pod Security only: `restricted`, but for the relay's."""
+    modes = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "audit", "warn")}
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -42,9 +42,13 @@ def policy(name: str, name_space: str, spec: Object) -> Object:
     }
 
 
+def deny_everything(name_space: str) -> Object:
+    """Nothing in, nothing out."""
+    return policy("default-deny", name_space, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+
+
 def default_deny(name_space: str) -> list[Object]:
     """Nothing in, nothing out but names."""
-    everything: Object = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     dns = {
         "podSelector": {},
         "policyTypes": ["Egress"],
@@ -55,7 +59,7 @@ def default_deny(name_space: str) -> list[Object]:
             }
         ],
     }
-    return [policy("default-deny", name_space, everything), policy("allow-dns", name_space, dns)]
+    return [deny_everything(name_space), policy("allow-dns", name_space, dns)]
 
 
 def to_broker(site: Site) -> Object:

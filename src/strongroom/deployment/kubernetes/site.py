@@ -18,13 +18,15 @@ class Nodes:
         size: Machine size.
         most: Most nodes of the autoscaler.
         selector: Labels of the nodes.
-        configfs_tsm: Whether the site's owner says that pods on them see configfs-tsm, and may write there.
+        relay: Image, by digest, of the relay that hands the node's evidence to pods; None: there is none.
+        evidence: Where the relay gets it: ``vtpm``, or ``configfs-tsm``.
     """
 
     size: NodeSize
     most: int
     selector: Mapping[str, str]
-    configfs_tsm: bool = False
+    relay: str | None = None
+    evidence: str = "vtpm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class Site:
         tensorflow: TensorFlow Serving, unmodified, under Gramine.
         spark: Spark.
         pipeline: Kubeflow Pipelines.
+        components: What is always added to the overlay.
     """
 
     namespace: str
@@ -170,6 +173,12 @@ class Site:
     tensorflow: Service | None
     spark: Spark | None
     pipeline: Pipeline | None
+    components: tuple[str, ...] = ()
+
+    @property
+    def evidence_namespace(self) -> str:
+        """Namespace of the relay, and of nothing else."""
+        return f"{self.namespace}-evidence"
 
     @property
     def broker_namespace(self) -> str:

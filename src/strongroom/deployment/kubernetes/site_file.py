@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.broker.database_url import parse_database_url
+from strongroom.deployment.kubernetes.components import COMPONENTS
 from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.site import Broker, Database, Nodes, Pipeline, Service, Share, Site, Spark
 from strongroom.errors import ConfigurationError
 from strongroom.formats.toml import parse_toml
 from strongroom.workload import load_workload
-from strongroom.workload.fields import Table, refuse_field
+from strongroom.workload.fields import Table, no_duplicates, refuse_field
 
 MAX_SITE_BYTES: Final = 256 * 1024
 MAX_CLIENTS: Final = 64
@@ -57,9 +58,18 @@ def _site(document: Table, folder: Path) -> Site:
         tensorflow=_service(document, "tensorflow", folder),
         spark=_spark(document.table("spark"), folder),
         pipeline=_pipeline(document.table("pipeline")),
+        components=_components(document),
     )
     document.finish()
     return site
+
+
+def _components(document: Table) -> tuple[str, ...]:
+    names = document.texts("components", most=len(COMPONENTS), default=[])
+    for name in names:
+        if name not in COMPONENTS:
+            refuse_field("components", f"has {name[:60]!r}", hint=f"one of {', '.join(COMPONENTS)}")
+    return no_duplicates(names, "components")
 
 
 def _nodes(table: Table) -> Nodes:
@@ -73,9 +83,15 @@ def _nodes(table: Table) -> Nodes:
     selector = {
         label: labels.text(label) for label in labels.names(most=8, pattern=r"[A-Za-z0-9./_-]+", says="a label")
     }
-    evidence = table.text("evidence", pattern="|configfs-tsm", says="configfs-tsm", default="")
+    nodes = Nodes(
+        SIZES[name],
+        most,
+        selector,
+        table.text("relay", pattern=f"|{IMAGE}", says=_IMAGE_SAYS, default="") or None,
+        table.text("evidence", pattern="vtpm|configfs-tsm", says="vtpm or configfs-tsm", default="vtpm"),
+    )
     table.finish()
-    return Nodes(SIZES[name], most, selector, bool(evidence))
+    return nodes
 
 
 def _broker(table: Table, folder: Path) -> Broker:

@@ -7,11 +7,14 @@ Source: Apache Spark documentation, "Running Spark on Kubernetes" and "Security"
 ``spark-local-dir-``); apache/spark-kubernetes-operator, SparkApplication v1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.deployment.kubernetes import parts, shared
-from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, SGX_TAINT, enclave_mounts
+from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, enclave_mounts
+from strongroom.deployment.kubernetes.lending import EVIDENCE, QUOTE_HELPER
+from strongroom.deployment.kubernetes.nodes import CONFIDENTIAL_TAINT, SGX_TAINT
 from strongroom.deployment.kubernetes.simulation import machine_mount, machine_setting, machine_volume
 from strongroom.deployment.kubernetes.site import Site, Spark
 from strongroom.deployment.kubernetes.text import Object
@@ -100,28 +103,41 @@ class _Pod:
     resources: tuple[tuple[str, str], ...] = ()
 
 
-def spark_templates(site: Site, overlay: str) -> dict[str, Object]:
-    """Pod templates of driver and executors, by file name."""
+def spark_templates(site: Site, overlay: str, components: Sequence[str] = ()) -> dict[str, Object]:
+    """Pod templates of driver and executors, by file name.
+
+    Args:
+        site: The site.
+        overlay: Where the pods run.
+        components: What is added; `quote-helper` changes them.
+    """
     if site.spark is None:
         return {}
     workloads = {DRIVER: site.spark.driver, EXECUTOR: site.spark.executor}
+    helper = QUOTE_HELPER.name in components
     return {
-        f"{name.removeprefix('spark-')}.yaml": _template(site, name, workload, _pod(site, workload, overlay))
+        f"{name.removeprefix('spark-')}.yaml": _template(site, name, workload, _pod(site, workload, overlay, helper))
         for name, workload in workloads.items()
     }
 
 
-def _pod(site: Site, workload: Workload, overlay: str) -> _Pod:
+def _pod(site: Site, workload: Workload, overlay: str, helper: bool) -> _Pod:
     settings = parts.room_settings(workload)
     mounts = [parts.room_mount(), {"name": "storage", "mountPath": parts.STORAGE_FOLDER}]
     selected = (("nodeSelector", dict(site.nodes.selector)),)
     if overlay == "aks-cvm":
-        return _Pod(settings, mounts, spec=selected)
+        return _Pod(
+            settings,
+            [*mounts, EVIDENCE.mount()],
+            volumes=(EVIDENCE.volume(),),
+            spec=(*selected, ("tolerations", [dict(CONFIDENTIAL_TAINT)])),
+        )
     if overlay == "aks-sgx":
         folder = f"{ENCLAVES_FOLDER}/{workload.name}"
         return _Pod(
             [{"name": ENCLAVE_VARIABLE, "value": workload.name}],
-            enclave_mounts(workload),
+            [*enclave_mounts(workload), *([QUOTE_HELPER.mount()] if helper else [])],
+            volumes=(QUOTE_HELPER.volume(),) if helper else (),
             container=(("workingDir", folder),),
             spec=(*selected, ("tolerations", [dict(SGX_TAINT)])),
             resources=((EPC, f"{workload.resources.epc_mib}Mi"),),

@@ -6,7 +6,7 @@ Schemas find misspelt fields; these rules find what only the API server, the sch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from strongroom.deployment.kubernetes.rules import pods, replicas, security, shape, storage, traffic
+from strongroom.deployment.kubernetes.rules import evidence, pods, replicas, security, shape, storage, traffic
 from strongroom.deployment.kubernetes.rules.cluster import Cluster
 from strongroom.deployment.kubernetes.text import Object
 from strongroom.errors import Finding
@@ -40,6 +40,8 @@ RULES: Final[tuple[Rule, ...]] = (
     storage.shared_volumes,
     storage.capacity,
     replicas.broker_replicas,
+    evidence.ways,
+    evidence.relays,
 )
 
 

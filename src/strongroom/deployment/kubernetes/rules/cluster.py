@@ -20,12 +20,14 @@ class Pod:
         namespace: Where it runs.
         labels: Of the pod.
         spec: Of the pod.
+        copies: How many there are, where neither its owner's `replicas` nor an autoscaler says so.
     """
 
     owner: Object
     namespace: str
     labels: Object
     spec: Object
+    copies: int | None = None
 
     @property
     def where(self) -> str:
@@ -56,7 +58,7 @@ class Cluster:
     @cached_property
     def pods(self) -> tuple[Pod, ...]:
         """Every pod and template of pods."""
-        return tuple(pod for item in self.objects if (pod := _pod_of(item)) is not None)
+        return tuple(pod for item in self.objects for pod in _pods_of(item))
 
     def of(self, *kinds: str) -> Iterator[Object]:
         """The objects of some kinds."""
@@ -71,13 +73,28 @@ class Cluster:
         return {name_of(claim) for claim in mappings(spec_of(pod.owner).get("volumeClaimTemplates"))}
 
 
-def _pod_of(item: Object) -> Pod | None:
+def _pods_of(item: Object) -> list[Pod]:
     if kind_of(item) == "Pod":
-        return Pod(item, namespace_of(item), mapping(metadata_of(item).get("labels")), spec_of(item))
+        return [Pod(item, namespace_of(item), mapping(metadata_of(item).get("labels")), spec_of(item))]
     if kind_of(item) in WORKLOAD_KINDS:
-        template = mapping(spec_of(item).get("template"))
-        return Pod(item, namespace_of(item), mapping(metadata_of(template).get("labels")), spec_of(template))
-    return None
+        return [_pod_of(item, mapping(spec_of(item).get("template")))]
+    if kind_of(item) == "SparkApplication":
+        settings = mapping(spec_of(item).get("sparkConf"))
+        copies = {"driverSpec": 1, "executorSpec": _number(settings.get("spark.executor.instances"))}
+        return [
+            _pod_of(item, mapping(mapping(spec_of(item).get(role)).get("podTemplateSpec")), number)
+            for role, number in copies.items()
+        ]
+    return []
+
+
+def _pod_of(item: Object, template: Object, copies: int | None = None) -> Pod:
+    labels = mapping(metadata_of(template).get("labels"))
+    return Pod(item, namespace_of(item), labels, spec_of(template), copies)
+
+
+def _number(text: object) -> int:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 6 else 1
 
 
 def mapping(value: object) -> Object:

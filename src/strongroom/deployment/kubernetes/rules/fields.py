@@ -18,6 +18,7 @@ SPEC: Final[dict[str, frozenset[str]]] = {
         "progressDeadlineSeconds",
         "StatefulSet": "replicas selector serviceName template updateStrategy volumeClaimTemplates "
         "podManagementPolicy revisionHistoryLimit minReadySeconds persistentVolumeClaimRetentionPolicy ordinals",
+        "DaemonSet": "selector template updateStrategy minReadySeconds revisionHistoryLimit",
         "Service": "type selector ports clusterIP externalTrafficPolicy internalTrafficPolicy loadBalancerSourceRanges "
         "loadBalancerClass sessionAffinity sessionAffinityConfig publishNotReadyAddresses ipFamilies ipFamilyPolicy "
         "healthCheckNodePort allocateLoadBalancerNodePorts",

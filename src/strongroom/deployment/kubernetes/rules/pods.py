@@ -61,11 +61,11 @@ def extended(cluster: Cluster) -> Iterator[Finding]:
 def probes(cluster: Cluster) -> Iterator[Finding]:
     """``probe_missing``, ``probe_handler``, ``probe_port``: every server says that it is alive and ready."""
     for pod in cluster.pods:
-        if kind_of(pod.owner) not in {"Deployment", "StatefulSet"}:
+        if kind_of(pod.owner) not in {"Deployment", "StatefulSet", "DaemonSet"}:
             continue
         for container in pod.containers(all_of_them=False):
             for name in fields.PROBES[1:]:
-                if name not in container:
+                if not container.get(name):
                     yield finding("probe_missing", pod.where, f"{container.get('name')} has no {name}")
             for name in fields.PROBES:
                 yield from _probe(pod, container, name)

@@ -1,4 +1,4 @@
-"""Pod Security's level `restricted`, everywhere.
+"""Pod Security's level `restricted`, everywhere but in the namespace of the evidence relay, which has nothing else.
 
 Source: Kubernetes documentation, "Pod Security Standards".
 """
@@ -6,11 +6,14 @@ Source: Kubernetes documentation, "Pod Security Standards".
 from collections.abc import Iterator
 from typing import Final
 
+from strongroom.deployment.kubernetes.lending import EVIDENCE, FOLDERS
+from strongroom.deployment.kubernetes.relay import COMMAND, DEVICES
 from strongroom.deployment.kubernetes.rules import fields
 from strongroom.deployment.kubernetes.rules.cluster import (
     Cluster,
     Pod,
     finding,
+    kind_of,
     listed,
     mapping,
     mappings,
@@ -24,23 +27,55 @@ from strongroom.errors import Finding
 
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 RESTRICTED: Final = "restricted"
-LENT: Final = ("/var/run/aesmd",)
-"""Folders of the node that a volume may lend: the socket of the quote helper."""
+LENT: Final = tuple(folder.path for folder in FOLDERS)
+"""Folders of the node that a volume may lend: the sockets of those that hand out evidence."""
+RELAY: Final = COMMAND[:3]
+RELAYS_FOLDERS: Final = {EVIDENCE.path, *(path for path, _ in DEVICES.values())}
 
 
 def levels(cluster: Cluster) -> Iterator[Finding]:
-    """``pod_security_level``: every namespace takes restricted pods only."""
+    """``pod_security_level``: every namespace takes restricted pods only, but for one with the relay alone."""
     for item in cluster.of("Namespace"):
+        inside = [pod for pod in cluster.pods if pod.namespace == name_of(item)]
+        if inside and all(map(is_relay, inside)):
+            continue
         if mapping(metadata_of(item).get("labels")).get(ENFORCE) != RESTRICTED:
             yield finding("pod_security_level", where(item), f"needs the label {ENFORCE}: {RESTRICTED}")
 
 
+def is_relay(pod: Pod) -> bool:
+    """Whether this is the evidence relay."""
+    commands = [tuple(map(str, listed(container.get("command"))[:3])) for container in pod.containers()]
+    return kind_of(pod.owner) == "DaemonSet" and commands == [RELAY]
+
+
 def restricted(cluster: Cluster) -> Iterator[Finding]:
-    """``pod_security``: what the server would refuse in a restricted namespace."""
+    """``pod_security``, ``relay``: what the server would refuse in a restricted namespace; what the relay may not."""
     for pod in cluster.pods:
+        if is_relay(pod):
+            yield from _relay(pod)
+            continue
         yield from _pod(pod)
         for container in pod.containers():
             yield from _container(pod, container)
+
+
+def _relay(pod: Pod) -> Iterator[Finding]:
+    """It is privileged for one device: nothing of the node beside it, no token, no network of the node."""
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.spec.get(name):
+            yield finding("relay", pod.where, f"{name} is not allowed")
+    if pod.spec.get("automountServiceAccountToken") is not False:
+        yield finding("relay", pod.where, "has a token of the API server")
+    for volume in mappings(pod.spec.get("volumes")):
+        path = str(mapping(volume.get("hostPath")).get("path"))
+        if "hostPath" in volume and path not in RELAYS_FOLDERS:
+            yield finding("relay", pod.where, f"has {path!r} of the node")
+    for container in pod.containers():
+        if mapping(container.get("securityContext")).get("readOnlyRootFilesystem") is not True:
+            yield finding("writable_root", pod.where, "readOnlyRootFilesystem must be true")
+        if any("hostPort" in port for port in mappings(container.get("ports"))):
+            yield finding("relay", pod.where, "hostPort is not allowed")
 
 
 def _pod(pod: Pod) -> Iterator[Finding]:
@@ -79,7 +114,7 @@ def _container(pod: Pod, container: Object) -> Iterator[Finding]:
 
 
 def node_folders(cluster: Cluster) -> Iterator[Finding]:
-    """``node_folder``: a claim is no way around `restricted`, but for the quote helper's socket, read-only."""
+    """``node_folder``: a claim is no way around `restricted`, but for a socket that hands out evidence, read-only."""
     for item in cluster.of("PersistentVolume"):
         spec = spec_of(item)
         if "local" not in spec and "hostPath" not in spec:

@@ -85,21 +85,39 @@ def capacity(cluster: Cluster) -> Iterator[Finding]:
     if asking and not cluster.epc_mib:
         yield finding("epc_none", asking[0][0].where, "asks for protected memory that these nodes don't have")
         return
-    needed = Decimal(0)
+    wanted: list[Decimal] = []
     for pod, epc in asking:
         if epc > cluster.epc_mib:
             yield finding("epc_node", pod.where, f"asks for {epc} MiB of {cluster.epc_mib} MiB that a node has")
-        needed += epc * replicas(cluster, pod)
-    if needed > cluster.epc_mib * cluster.nodes:
+        wanted += [epc] * replicas(cluster, pod)
+    if not _fit(wanted, cluster.nodes, Decimal(cluster.epc_mib)):
         yield finding(
             "epc_cluster",
             "all replicas",
-            f"ask for {needed} MiB; {cluster.nodes} nodes have {cluster.epc_mib} MiB each",
+            f"{len(wanted)} pods ask for {sum(wanted)} MiB: not to be placed on {cluster.nodes} nodes with "
+            f"{cluster.epc_mib} MiB each",
         )
+
+
+def _fit(wanted: list[Decimal], nodes: int, each: Decimal) -> bool:
+    """Whether the pods find places, the largest first, each on the first node with room: a pod can't be divided."""
+    if sum(wanted) > each * nodes:
+        return False
+    left = [each] * nodes
+    for epc in sorted(wanted, reverse=True):
+        place = next((number for number, room in enumerate(left) if room >= epc), None)
+        if place is None:
+            return False
+        left[place] -= epc
+    return True
 
 
 def replicas(cluster: Cluster, pod: Pod) -> int:
     """The most replicas that a pod can have: its autoscaler's, or its owner's."""
+    if pod.copies is not None:
+        return pod.copies
+    if kind_of(pod.owner) == "DaemonSet":
+        return max(cluster.nodes, 1)
     for item in cluster.of("HorizontalPodAutoscaler"):
         target = mapping(spec_of(item).get("scaleTargetRef"))
         if target.get("name") == name_of(pod.owner) and namespace_of(item) == pod.namespace:

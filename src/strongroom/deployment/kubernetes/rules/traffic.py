@@ -30,7 +30,7 @@ def _pods(cluster: Cluster, item: Object, selector: object) -> list[Pod]:
 
 def selectors(cluster: Cluster) -> Iterator[Finding]:
     """``selector``: a deployment selects its own pods."""
-    for item in cluster.of("Deployment", "StatefulSet"):
+    for item in cluster.of("Deployment", "StatefulSet", "DaemonSet"):
         wanted = mapping(spec_of(item).get("selector")).get("matchLabels")
         own = next((pod for pod in cluster.pods if pod.owner is item), None)
         if not wanted or own is None or not fits(wanted, own.labels):
