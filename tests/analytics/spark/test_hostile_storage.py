@@ -238,8 +238,7 @@ FULL = """
     from strongroom.analytics.kms import LocalKms
     from strongroom.analytics.signing import Signer
     from strongroom.analytics.spark.failures import explained
-    from strongroom.analytics.spark.evidence import Attester
-from strongroom.analytics.spark.session import Rights, Session
+    from strongroom.analytics.spark.session import Rights, Session
     from strongroom.analytics.table import Reading
     from strongroom.analytics.versions import VersionsInMemory
     from strongroom.analytics.writing import Writing
