@@ -17,8 +17,8 @@ from typing import Final
 from strongroom.analytics.receipts import EXECUTOR, MAX_EXECUTORS, Worker, executor_statement
 from strongroom.errors import KeyReleaseError, StrongroomError, VerificationError
 from strongroom.formats.canonical import canonical_json, parse_json_object
+from strongroom.formats.evidence import parse_evidence
 from strongroom.formats.members import Members
-from strongroom.formats.quote import MAX_QUOTE_BYTES, parse_quote
 from strongroom.outcome import one_line
 
 PLUGIN: Final = "strongroom.spark.EvidencePlugin"
@@ -137,9 +137,7 @@ class Participants:
             quote = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise members.refuse("quote", "is not base64") from None
-        if parse_quote(quote[: MAX_QUOTE_BYTES + 1]).body.report_data != executor_statement(
-            self.job, self._signer, name
-        ):
+        if parse_evidence(quote).report_data != executor_statement(self.job, self._signer, name):
             raise VerificationError("its evidence is about another executor or another job", code=_CODE)
         with self._changed:
             if name in self._evidence or len(self._evidence) >= MAX_EXECUTORS:
