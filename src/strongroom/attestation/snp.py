@@ -65,6 +65,23 @@ class SnpEndorsements:
         return self.key.product
 
 
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Who may certify VCEKs or VLEKs of one product.
+
+    Args:
+        issuer: DER of the issuer's name.
+        key: Its key.
+        issued: When the revocation list was made.
+        expires: The first end of validity among its certificate, the root's and the list.
+    """
+
+    issuer: bytes
+    key: rsa.RSAPublicKey
+    issued: datetime
+    expires: datetime
+
+
 def check_snp(evidence: SnpEvidence, collateral: AmdCollateral, root: AmdRoot, now: datetime) -> SnpEndorsements:
     """Checks that a report is genuine.
 
@@ -84,10 +101,7 @@ def check_snp(evidence: SnpEvidence, collateral: AmdCollateral, root: AmdRoot, n
     leaf = parse_certificate(evidence.endorsement_key, code=f"{_AREA}.malformed")
     key = endorsement_key_of(leaf)
     _check_subject(evidence.report, key, collateral)
-    try:
-        expires = _check_chain(leaf, key, collateral, root, now)
-    except UNREADABLE:
-        raise VerificationError("a certificate or revocation list can't be read", code="chain.invalid") from None
+    expires = _check_leaf(leaf, check_authorities(collateral, root, now), now)
     _check_signature(evidence, leaf)
     return SnpEndorsements(key, expires)
 
@@ -108,34 +122,71 @@ def _check_subject(report: SnpReport, key: EndorsementKey, collateral: AmdCollat
         raise VerificationError("the certificate is another chip's", code="snp.chip_mismatch")
 
 
-def _check_chain(
-    leaf: Certificate, key: EndorsementKey, collateral: AmdCollateral, root: AmdRoot, now: datetime
-) -> datetime:
+def check_authorities(collateral: AmdCollateral, root: AmdRoot, now: datetime) -> Authorities:
+    """Checks the issuer of VCEKs or VLEKs, its root and the revocation list.
+
+    Args:
+        collateral: From anywhere.
+        root: Whose signature counts.
+        now: Time of verification, aware.
+
+    Returns:
+        The issuer, good until the list ends.
+
+    Raises:
+        VerificationError: Codes ``endorsement_key.*``, ``collateral.*``, ``root.mismatch``, ``chain.invalid``.
+        FormatError: The issuer's certificate is malformed (``endorsement_key.chain``).
+    """
+    try:
+        return _check_authorities(collateral, root, now)
+    except UNREADABLE:
+        raise VerificationError("a certificate or revocation list can't be read", code="chain.invalid") from None
+
+
+def list_issued(collateral: AmdCollateral) -> datetime:
+    """When the revocation list says it was made; nothing is verified.
+
+    Raises:
+        VerificationError: It can't be read (``collateral.crl``).
+    """
+    try:
+        return x509.load_der_x509_crl(collateral.crl).last_update_utc
+    except UNREADABLE:
+        raise VerificationError("a certificate revocation list can't be read", code="collateral.crl") from None
+
+
+def _check_authorities(collateral: AmdCollateral, root: AmdRoot, now: datetime) -> Authorities:
     issuer_der, anchor_der = chain_certificates(collateral.issuer_chain)
     issuer, anchor = load_certificate(issuer_der, _CHAIN), load_certificate(anchor_der, _CHAIN)
-    anchor_key = _pinned_key(anchor, key.product, root)
-    title = key.product.title()
-    expected = f"SEV-VLEK-{title}" if key.kind == "vlek" else f"SEV-{title}"
+    anchor_key = _pinned_key(anchor, collateral.product, root)
+    title = collateral.product.title()
+    expected = f"SEV-VLEK-{title}" if collateral.signing_key == "vlek" else f"SEV-{title}"
     if common_name(issuer) != expected or common_name(anchor) != f"ARK-{title}":
         raise VerificationError("the chain is not that of the product's keys", code=_CHAIN)
-    issuer_name = parse_certificate(issuer_der, code=_CHAIN).subject
-    if leaf.issuer != issuer_name or issuer.issuer != anchor.subject or not _may_certify(issuer):
+    if issuer.issuer != anchor.subject or not _may_certify(issuer):
         raise VerificationError("the certificates of the chain do not follow each other", code=_CHAIN)
     crl = load_crl(collateral.crl, anchor)
     if any(extension.critical for extension in crl.extensions):
         raise VerificationError("the revocation list has a condition we don't know", code="collateral.crl")
-    windows = [
-        Window("the VCEK or VLEK", _AREA, leaf.not_before, leaf.not_after),
-        certificate_window(issuer, "collateral"),
-        certificate_window(anchor, "collateral"),
-        crl_window(crl),
-    ]
+    windows = [certificate_window(issuer, "collateral"), certificate_window(anchor, "collateral"), crl_window(crl)]
     check_windows(windows, now)
     _verify(anchor_key, crl.signature, crl.tbs_certlist_bytes, "collateral.crl_signature")
     _verify(anchor_key, issuer.signature, issuer.tbs_certificate_bytes, f"{_AREA}.signature")
     refuse_revoked(issuer, crl, "collateral.issuer_revoked")
-    _verify(_rsa_key(issuer), leaf.signature, leaf.tbs, f"{_AREA}.signature")
-    return min(window.end for window in windows)
+    return Authorities(
+        issuer=parse_certificate(issuer_der, code=_CHAIN).subject,
+        key=_rsa_key(issuer),
+        issued=crl.last_update_utc,
+        expires=min(window.end for window in windows),
+    )
+
+
+def _check_leaf(leaf: Certificate, authorities: Authorities, now: datetime) -> datetime:
+    if leaf.issuer != authorities.issuer:
+        raise VerificationError("the certificates of the chain do not follow each other", code=_CHAIN)
+    check_windows([Window("the VCEK or VLEK", _AREA, leaf.not_before, leaf.not_after)], now)
+    _verify(authorities.key, leaf.signature, leaf.tbs, f"{_AREA}.signature")
+    return min(leaf.not_after, authorities.expires)
 
 
 def _pinned_key(anchor: x509.Certificate, product: SnpProduct, root: AmdRoot) -> rsa.RSAPublicKey:

@@ -2,6 +2,7 @@
 
     collateral/intel/sgx-00606a000000.json          verified with Intel's root
     collateral/simulated/sgx-...json                verified with the simulated root, only if the settings allow it
+    collateral/amd/vcek-milan.json                  verified with AMD's root keys (`strongroom.broker.amd_collateral`)
 
 Collateral never comes from the party that is attested. A file may be replaced while the broker runs (write a new one
 beside it and rename it); the next quote is verified with it.
@@ -49,8 +50,23 @@ def find_collateral(folder: Path, root: Root, tee: str, fmspc: bytes) -> bytes |
     Raises:
         UnavailableError: The file can't be read.
     """
+    return read_collateral(folder / root / f"{tee}-{fmspc.hex()}.json")
+
+
+def read_collateral(path: Path) -> bytes | None:
+    """Read one file of collateral.
+
+    Args:
+        path: In the broker's collateral folder.
+
+    Returns:
+        The JSON text; None if there is no such file.
+
+    Raises:
+        UnavailableError: The file can't be read.
+    """
     try:
-        with (folder / root / f"{tee}-{fmspc.hex()}.json").open("rb") as file:
+        with path.open("rb") as file:
             text = file.read(MAX_COLLATERAL_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -77,6 +93,20 @@ def install_collateral(folder: Path, root: Root, collateral: bytes) -> Path:
         ConfigurationError: The file can't be written.
     """
     path = folder / root / collateral_name(collateral)
+    write_collateral(path, collateral)
+    return path
+
+
+def write_collateral(path: Path, collateral: bytes) -> None:
+    """Put a file of collateral in place of an older one at once.
+
+    Args:
+        path: In the broker's collateral folder.
+        collateral: JSON text.
+
+    Raises:
+        ConfigurationError: The file can't be written.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{os.getpid()}.new")
@@ -85,4 +115,3 @@ def install_collateral(folder: Path, root: Root, collateral: bytes) -> Path:
         fresh.replace(path)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}", code="collateral.unwritable") from None
-    return path

@@ -1,13 +1,15 @@
 """Says in the service log when collateral is about to expire: afterwards every quote it judges is refused."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Final
 
-from strongroom.broker.collateral_update import read_stored
+from strongroom.attestation.roots import AmdRoot
+from strongroom.broker.amd_collateral import stored_amd_collateral
+from strongroom.broker.collateral_update import WARN_BEFORE, read_stored
 from strongroom.broker.logs import log
+from strongroom.broker.periodic import repeating
 from strongroom.broker.verifier import Trust
 
 INTERVAL_S: Final = 6 * 3600.0
@@ -36,27 +38,24 @@ def warn_of_expiry(trusted: Trust, now: datetime) -> int:
             else:
                 continue
             warned += 1
+    return warned + sum(_warn_of_amd(trusted, root, now) for root in trusted.amd_roots)
+
+
+def _warn_of_amd(trusted: Trust, root: AmdRoot, now: datetime) -> int:
+    warned = 0
+    for stored in stored_amd_collateral(trusted.collateral, root, now):
+        if stored.expires is None:
+            code = stored.problem.code if stored.problem else "collateral.stored"
+            log.error("collateral.not_genuine", file=stored.path.name, root=root.kind, code=code)
+        elif stored.expires - now < WARN_BEFORE:
+            days = (stored.expires - now).days
+            log.warning("collateral.expires", file=stored.path.name, expires=stored.expires.isoformat(), days=days)
+        else:
+            continue
+        warned += 1
     return warned
 
 
-@contextmanager
-def watching(trusted: Trust, clock: Callable[[], datetime]) -> Iterator[None]:
+def watching(trusted: Trust, clock: Callable[[], datetime]) -> AbstractContextManager[None]:
     """Warn now and every six hours during the block."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while True:
-            try:
-                warn_of_expiry(trusted, clock())
-            except Exception as error:  # the watch must not end before the broker does
-                log.error("collateral.watch", error=type(error).__name__)
-            if ended.wait(INTERVAL_S):
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeating(INTERVAL_S, lambda: warn_of_expiry(trusted, clock()))

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from strongroom.attestation.claims import TEES
 from strongroom.broker.grants import GRANT_NAME
 from strongroom.broker.http import bearer_token, client_address, read_body, session_cookie
 from strongroom.broker.native import owner_body
@@ -23,7 +24,7 @@ from strongroom.errors import FormatError, VerificationError
 from strongroom.formats.canonical import parse_json_object
 from strongroom.formats.kbs import PATH_PREFIX, PROTOCOL_VERSION, SESSION_COOKIE, Attestation, ResourcePath
 
-SUPPORTED_TEES: Final = frozenset({"sgx", "tdx"})
+SUPPORTED_TEES: Final = frozenset(TEES)
 MAX_REQUEST_BYTES: Final = 16 * 1024
 _RESOURCE: Final = "/resource/{repository}/{type}/{tag}"
 

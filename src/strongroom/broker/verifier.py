@@ -9,7 +9,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,14 +18,19 @@ from typing import Final, Protocol
 
 from cryptography import x509
 
+from strongroom.attestation.amd_collateral import AmdCollateral
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.collateral import Collateral
-from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
+from strongroom.attestation.roots import AMD_ROOT, INTEL_ROOT, AmdRoot, TrustRoot
 from strongroom.attestation.verify import verify_quote
+from strongroom.broker.amd_collateral import find_amd_collateral
 from strongroom.broker.collateral import find_collateral
-from strongroom.errors import FormatError, StrongroomError, UnavailableError, VerificationError
+from strongroom.errors import FormatError, UnavailableError, VerificationError
+from strongroom.formats.certificate import parse_certificate
+from strongroom.formats.endorsement_key import endorsement_key_of
+from strongroom.formats.evidence import SnpEvidence, VtpmEvidence, parse_evidence
 from strongroom.formats.pck import pck_extension_of
-from strongroom.formats.quote import parse_quote
+from strongroom.formats.quote import Quote
 
 _PRELOAD: Final = ["strongroom.broker.verifier"]
 
@@ -43,16 +48,18 @@ class Trust:
     """What quotes are verified with.
 
     Args:
-        roots: Certificates in which chains may end.
+        roots: Certificates in which chains of Intel's form may end.
         collateral: The broker's collateral folder.
+        amd_roots: Root keys in which chains of AMD's form may end.
     """
 
     roots: tuple[TrustRoot, ...]
     collateral: Path
+    amd_roots: tuple[AmdRoot, ...] = (AMD_ROOT,)
 
 
 def trust(collateral: Path, simulated_root: Path | None) -> Trust:
-    """Intel's root, and a simulated one if it is named.
+    """Intel's root and AMD's, and a simulated one of Intel's form if it is named.
 
     Args:
         collateral: The broker's collateral folder.
@@ -88,39 +95,47 @@ def verify_with(trusted: Trust, quote: bytes, now: datetime) -> Claims:
         What the quote says.
 
     Raises:
-        FormatError: Not a quote with a PCK chain.
+        FormatError: Not evidence, or a quote without PCK chain.
         VerificationError: Not genuine under any trusted root, its TCB is revoked or unknown, or there is no collateral
             to judge this kind of platform.
         UnavailableError: The collateral can't be read.
     """
-    tee, fmspc = _platform_of(quote)
-    refusal: StrongroomError | None = None
-    for root in trusted.roots:
-        text = find_collateral(trusted.collateral, root.kind, tee, fmspc)
-        if text is None:
-            continue
+    refusal: VerificationError | None = None
+    for root, collateral in _believed(trusted, quote):
         try:
-            return verify_quote(quote, Collateral.from_json(text), root, now).claims
+            return verify_quote(quote, collateral, root, now).claims
         except VerificationError as error:
             refusal = error
     raise refusal or VerificationError("no collateral for this kind of platform", code="collateral.none")
 
 
-def _platform_of(quote: bytes) -> tuple[str, bytes]:
-    """Kind of TEE and FMSPC as the unverified quote says them; they only choose a file.
+def _believed(trusted: Trust, raw: bytes) -> Iterator[tuple[TrustRoot | AmdRoot, Collateral | AmdCollateral]]:
+    """Roots and the collateral there is under each; what the unverified evidence says only chooses files."""
+    evidence = parse_evidence(raw)
+    hardware = evidence.hardware if isinstance(evidence, VtpmEvidence) else evidence
+    if isinstance(hardware, SnpEvidence):
+        key = endorsement_key_of(parse_certificate(hardware.endorsement_key, code="endorsement_key.malformed"))
+        for amd_root in trusted.amd_roots:
+            collateral = find_amd_collateral(trusted.collateral, amd_root, key.kind, key.product)
+            if collateral is not None:
+                yield amd_root, collateral
+        return
+    fmspc = _fmspc_of(hardware.quote)
+    for root in trusted.roots:
+        text = find_collateral(trusted.collateral, root.kind, hardware.quote.tee, fmspc)
+        if text is not None:
+            yield root, Collateral.from_json(text)
 
-    Raises:
-        FormatError: Not a quote with a PCK chain.
-    """
-    parsed = parse_quote(quote)
-    chain = parsed.certification.chain_der
+
+def _fmspc_of(quote: Quote) -> bytes:
+    chain = quote.certification.chain_der
     if not chain:
         raise FormatError("the quote carries no PCK chain", code="quote.certification")
     try:
         leaf = x509.load_der_x509_certificate(chain[0])
     except ValueError:
         raise FormatError("the PCK is not a certificate", code="quote.pem") from None
-    return parsed.tee, pck_extension_of(leaf).fmspc
+    return pck_extension_of(leaf).fmspc
 
 
 class VerifierPool:
