@@ -3,7 +3,7 @@
 What a record is and how a log is checked: `strongroom.broker.records`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, Protocol
@@ -34,6 +34,8 @@ class Entry:
         policy_digest: Digest of the policy that decided, hexadecimal.
         collateral_digest: Digest of the collateral the evidence was verified with, hexadecimal.
         findings: Why it was denied.
+        counted: In a record about many denials (`strongroom.broker.denials`): how many of each kind.
+        since: Then: when the first of them was.
     """
 
     event: str
@@ -44,6 +46,8 @@ class Entry:
     policy_digest: str | None = None
     collateral_digest: str | None = None
     findings: Sequence[Finding] = ()
+    counted: Mapping[str, int] = field(default_factory=dict)
+    since: datetime | None = None
 
 
 class AuditLog(Protocol):
@@ -125,6 +129,8 @@ def _members(entry: Entry, seq: int, now: datetime, previous: bytes) -> dict[str
         "policy_digest": entry.policy_digest,
         "collateral_digest": entry.collateral_digest,
         "findings": [{"code": f.code, "detail": _plain(f.detail)} for f in entry.findings] or None,
+        "counted": dict(entry.counted) or None,
+        "since": entry.since.isoformat(timespec="milliseconds") if entry.since else None,
     }
     return members | {name: value for name, value in optional.items() if value is not None}
 

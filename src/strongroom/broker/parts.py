@@ -12,6 +12,7 @@ from joserfc.jwk import ECKey
 
 from strongroom.broker.audit import AuditLog, StoredAuditLog
 from strongroom.broker.database_url import parse_database_url
+from strongroom.broker.denials import BoundedDenials
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.grant_store import Grants
 from strongroom.broker.keyring import Keyring
@@ -55,11 +56,19 @@ class Parts:
     desk: ReleaseDesk
     provisioning: ProvisioningDesk
     audit: AuditLog
+    denials: BoundedDenials
     clock: Clock
 
     def close(self) -> None:
-        """Close the database."""
-        self.store.close()
+        """Write down what was only counted and close the database.
+
+        Raises:
+            UnavailableError: The log can't be written.
+        """
+        try:
+            self.denials.flush(self.clock())
+        finally:
+            self.store.close()
 
 
 def open_parts(
@@ -97,7 +106,8 @@ def open_parts(
         store.close()
         raise
     log = StoredAuditLog(store)
-    audit_log = audit(log)
+    denials = BoundedDenials(log, monotonic_s)
+    audit_log = audit(denials)
     keyring, grants = Keyring(store, audit_log), Grants(store, audit_log)
     sessions, attestations = _remembering(store, values, clock, monotonic_s)
     gate = Gate(values.max_verifications)
@@ -129,6 +139,7 @@ def open_parts(
         desk=desk,
         provisioning=provisioning,
         audit=audit_log,
+        denials=denials,
         clock=clock,
     )
 

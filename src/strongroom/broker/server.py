@@ -17,9 +17,11 @@ from starlette.types import ASGIApp
 from strongroom.broker.app import create_app
 from strongroom.broker.collateral_watch import watching
 from strongroom.broker.connections import MAX_HEAD_BYTES, timed_connections
+from strongroom.broker.denials import INTERVAL_S
 from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.logs import log, send_server_messages_to_the_log
 from strongroom.broker.parts import Parts, open_parts, utc_now
+from strongroom.broker.periodic import repeating
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.verifier import VerifierPool, trust
@@ -61,7 +63,12 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
                 url = url_of(listener)
                 config = _config(files, values, create_app(parts))
                 server = BrokerServer(config, lambda: _announce(url, values, ready_file))
-                with _also_provisioning(parts, files, values), watching(trusted, utc_now), _ends_on_signals(server):
+                with (
+                    _also_provisioning(parts, files, values),
+                    watching(trusted, utc_now),
+                    repeating(INTERVAL_S, lambda: parts.denials.flush(utc_now())),
+                    _ends_on_signals(server),
+                ):
                     server.run(sockets=[listener])
         finally:
             parts.close()

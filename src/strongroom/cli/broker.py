@@ -223,4 +223,5 @@ def _line(record: dict[str, Any]) -> str:
         measurement = str(who.get("mr_enclave") or who.get("mr_td"))[:16]
         parts.append(f"{kind} {measurement} {who.get('tcb_status')}")
     parts += [f"{finding['code']}: {finding['detail']}" for finding in record.get("findings", [])]
+    parts += [f"{number} x {kind}" for kind, number in record.get("counted", {}).items()]
     return one_line("  ".join(parts))
