@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from strongroom.analytics.kms import LocalKms
+from strongroom.analytics.receipts import verify_receipt
 from strongroom.analytics.signing import Signer
 from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, TableWriter, Writing
@@ -181,6 +182,11 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def receipt_of(file: Path) -> dict[str, Any]:
+    raw = file.read_bytes()
+    return verify_receipt(raw, trusted=frozenset({bytes.fromhex(json.loads(raw)["signer"])}))
+
+
 def private_keys() -> set[Path]:
     """Of every process on this machine, where this part of Strongroom puts them."""
     return set(Path("/dev/shm").glob("strongroom-*/private.pem"))
@@ -233,7 +239,13 @@ def test_attested_parties_train_one_model(federation: Federation) -> None:
     assert [status for status, _out, _err in answers] == [0, 0], answers
     models = {json.loads(out)["model"] for _status, out, _err in answers}
     assert len(models) == 1
-    receipt = (federation.folder / "p0" / "receipt.json").read_text()
-    assert "quote" in receipt or "evidence" in receipt
-    assert models.pop() in receipt
+    stated = [receipt_of(federation.folder / f"p{rank}" / "receipt.json") for rank in range(PARTIES)]
+    assert all(worker["quote"] for statement in stated for worker in statement["workers"])
+    model = models.pop()
+    assert all(model in [made["digest"] for made in statement["outputs"]] for statement in stated)
+    together = [statement["federation"] for statement in stated]
+    assert [each.pop("rank") for each in together] == list(range(PARTIES))
+    assert together[0] == together[1]
+    assert (together[0]["coordinator"], together[0]["parties"], together[0]["rounds"]) == (address, PARTIES, 3)
+    assert together[0]["parameters"]["objective"] == "binary:logistic"
     assert not [text for answer in answers for text in answer[1:] if "CANARY" in text]

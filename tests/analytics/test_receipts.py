@@ -18,6 +18,7 @@ from strongroom.analytics.receipts import (
     EXECUTOR,
     Output,
     Receipt,
+    Together,
     Worker,
     executor_statement,
     sign_receipt,
@@ -46,6 +47,41 @@ RECEIPT = Receipt(
     started=datetime(2026, 11, 21, tzinfo=UTC),
     finished=datetime(2026, 11, 21, 0, 1, tzinfo=UTC),
 )
+
+
+TOGETHER = Together(
+    coordinator="keys.example.com:9000",
+    parties=3,
+    rank=1,
+    rounds=30,
+    agreement=b"a" * 32,
+    parameters={"objective": "binary:logistic", "eta": "0.2"},
+)
+
+
+def test_states_with_whom_and_how_a_federation_trained() -> None:
+    raw = sign_receipt(replace(RECEIPT, federation=TOGETHER), SIGNER)
+    statement = verify_receipt(raw, trusted=TRUSTED, agreement=TOGETHER.agreement)
+    assert statement["federation"] == {
+        "coordinator": "keys.example.com:9000",
+        "parties": 3,
+        "rank": 1,
+        "rounds": 30,
+        "agreement": TOGETHER.agreement.hex(),
+        "parameters": {"objective": "binary:logistic", "eta": "0.2"},
+    }
+    with pytest.raises(VerificationError) as refusal:
+        verify_receipt(raw.replace(b"30", b"31"), trusted=TRUSTED)
+    assert refusal.value.code == "analytics.signature"
+
+
+@pytest.mark.parametrize("together", [None, replace(TOGETHER, agreement=b"b" * 32)])
+def test_refuses_a_receipt_of_another_federation(together: Together | None) -> None:
+    with pytest.raises(VerificationError) as refusal:
+        verify_receipt(
+            sign_receipt(replace(RECEIPT, federation=together), SIGNER), trusted=TRUSTED, agreement=TOGETHER.agreement
+        )
+    assert refusal.value.code == "receipt.federation"
 
 
 def test_states_everything() -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,7 +26,19 @@ QUERY, DRIVER, DRIVER_ALONE, EXECUTOR = "query", "driver", "driver and executor"
 _ROLES: Final = (QUERY, DRIVER, DRIVER_ALONE, EXECUTOR)
 _CODE: Final = "receipt.malformed"
 _MEMBERS: Final = frozenset(
-    {"format", "query", "tables", "engine", "strongroom", "job", "workers", "outputs", "started", "finished"}
+    {
+        "format",
+        "query",
+        "tables",
+        "engine",
+        "strongroom",
+        "job",
+        "workers",
+        "federation",
+        "outputs",
+        "started",
+        "finished",
+    }
 )
 
 
@@ -68,6 +80,27 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What a party of a federated training states about it; but for `rank`, the same at every party.
+
+    Args:
+        coordinator: Where the party met the others, ``HOST:PORT``. Only attested code gets the key to answer there.
+        parties: Number of parties.
+        rank: Number of this one, from 0.
+        rounds: Boosting rounds.
+        agreement: SHA-256 over parties, rounds, parameters and features, on which all agreed before they trained.
+        parameters: XGBoost's, as text.
+    """
+
+    coordinator: str
+    parties: int
+    rank: int
+    rounds: int
+    agreement: bytes
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What is stated.
 
@@ -80,6 +113,7 @@ class Receipt:
         started: When the query began.
         finished: When its last row was written.
         job: What its executors' evidence is about, 32 bytes; empty where there are none.
+        federation: With whom and how it was trained; None for what one owner computed alone.
     """
 
     query: bytes
@@ -90,6 +124,7 @@ class Receipt:
     started: datetime
     finished: datetime
     job: bytes = b""
+    federation: Together | None = None
 
 
 def signer_statement(public: bytes) -> bytes:
@@ -140,12 +175,26 @@ def _statement(receipt: Receipt) -> dict[str, JsonValue]:
             {"role": w.role, "name": w.name, "platform": w.platform, "workload": w.workload, "quote": w.quote}
             for w in receipt.workers
         ],
+        "federation": _federation(receipt.federation),
         "outputs": [
             {"form": made.form, "name": made.name, "digest": made.digest.hex(), "rows": made.rows}
             for made in receipt.outputs
         ],
         "started": timestamp(receipt.started),
         "finished": timestamp(receipt.finished),
+    }
+
+
+def _federation(together: Together | None) -> JsonValue:
+    if together is None:
+        return None
+    return {
+        "coordinator": together.coordinator,
+        "parties": together.parties,
+        "rank": together.rank,
+        "rounds": together.rounds,
+        "agreement": together.agreement.hex(),
+        "parameters": dict(together.parameters),
     }
 
 
@@ -160,6 +209,7 @@ def verify_receipt(
     query: bytes | None = None,
     output: bytes | None = None,
     manifests: Iterable[Manifest] = (),
+    agreement: bytes | None = None,
 ) -> dict[str, Any]:
     """Check a receipt's signature, and whatever it is to be compared with.
 
@@ -169,6 +219,7 @@ def verify_receipt(
         query: SHA-256 of the statement or application that should have been run.
         output: SHA-256 of what should be among what came out.
         manifests: Tables that should have been read.
+        agreement: What the parties of a federated training should have agreed on.
 
     Returns:
         The statement.
@@ -193,6 +244,10 @@ def verify_receipt(
     if statement.keys() != _MEMBERS or statement["format"] != FORMAT:
         raise FormatError(f"the receipt does not follow {FORMAT}", code=_CODE)
     _compare(statement, query, output, manifests)
+    federation = statement["federation"]
+    agreed = federation.get("agreement") if isinstance(federation, dict) else None
+    if agreement is not None and agreed != agreement.hex():
+        raise VerificationError("the receipt is about another federated training", code="receipt.federation")
     return statement
 
 

@@ -20,6 +20,7 @@ from strongroom.errors import ConfigurationError
 if TYPE_CHECKING:
     from strongroom.analytics.federated.certificates import Identity
     from strongroom.analytics.federated.training import Trained
+    from strongroom.analytics.receipts import Together
 
 app = noun_app("Federated training: parties train one XGBoost model together, and each keeps its rows.")
 
@@ -103,6 +104,7 @@ def party(
     from strongroom.analytics.embedded import EmbeddedEngine
     from strongroom.analytics.federated.federation import Federation
     from strongroom.analytics.federated.training import Patience, train
+    from strongroom.analytics.receipts import Together
     from strongroom.analytics.table import open_table
     from strongroom.room.files import create_sealed
 
@@ -122,7 +124,15 @@ def party(
     with create_sealed(model, sealing_key, overwrite=force) as file:
         file.write(trained.model)
     if receipt:
-        _write_receipt(receipt, statement, tables, trained, access, started, overwrite=force)
+        together = Together(
+            coordinator=coordinator,
+            parties=parties,
+            rank=rank,
+            rounds=rounds,
+            agreement=federation.agreement(trained.features),
+            parameters={name: str(value) for name, value in federation.training().items()},
+        )
+        _write_receipt(receipt, statement, tables, trained, together, access, started, overwrite=force)
     put(json.dumps({"model": trained.digest.hex(), "rows": trained.rows, "features": trained.features}))
 
 
@@ -185,6 +195,7 @@ def _write_receipt(
     statement: str,
     tables: dict[str, Any],
     trained: "Trained",
+    together: "Together",
     access: Access,
     started: datetime,
     *,
@@ -204,6 +215,7 @@ def _write_receipt(
         outputs=(Output("model", trained.digest, trained.rows),),
         started=started,
         finished=datetime.now(UTC),
+        federation=together,
     )
     with NewFile(target, overwrite=overwrite) as file:
         file.write_at(sign_receipt(stated, access.signer), 0)
