@@ -1,10 +1,13 @@
 """A site with everything in it."""
 
 import dataclasses
+import importlib.util
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,6 +69,19 @@ def site_for(site: Site, confidential_site: Site) -> Callable[[str], Site]:
 @pytest.fixture
 def fresh_site(tmp_path: Path) -> Path:
     return make_site_folder(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def node_double() -> ModuleType:
+    """The module node_double.py."""
+    path = Path(__file__).with_name("node_double.py")
+    spec = importlib.util.spec_from_file_location("deployment_node_double", path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = made
+    spec.loader.exec_module(made)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from strongroom.cli.main import app
+from strongroom.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [
@@ -62,11 +64,71 @@ def test_every_command_and_option_exists(guide: Path) -> None:
                 assert word.partition("=")[0] in options, f"{guide.name}: {line}"
 
 
-def test_the_first_page_says_what_azure_takes_away() -> None:
-    first = GUIDES[0].read_text()[:1200]
-    assert "2029-10-31" in first
-    assert "2026-11-01" in first
-    assert "simulated" in first
+def test_the_first_page_says_what_azure_takes_away_and_what_there_is_instead() -> None:
+    first = GUIDES[0].read_text()[:1800]
+    for word in ("2029-10-31", "2026-11-01", "simulated", "SEV-SNP", "TDX", "whole node"):
+        assert word in first, word
+
+
+def test_the_policy_of_a_node_in_the_guide_is_one(tmp_path: Path) -> None:
+    from strongroom.attestation.policy import VtpmIdentity
+    from strongroom.cli.policy_file import load_policy
+
+    text = (ROOT / "docs" / "guides" / "deploy-loan.md").read_text().partition("`node.toml`:\n\n")[2]
+    lines = re.match(r"(?: {4}.*\n|\n)+", text)
+    assert lines is not None
+    policy = re.sub(r"^ {4}", "", lines[0], flags=re.MULTILINE)
+    (tmp_path / "node.toml").write_text(policy.replace("96 digits", "5a" * 48).replace("64 digits", "04" * 32))
+    (identity,) = load_policy(tmp_path / "node.toml").measurements
+    assert isinstance(identity, VtpmIdentity)
+    assert set(identity.pcrs) == {4, 9}
+
+
+@pytest.mark.parametrize("size", ["Standard_DC4as_v6", "Standard_DC4s_v3"])
+def test_a_site_that_is_filled_in_validates(tmp_path: Path, size: str) -> None:
+    from strongroom.cli.deploy import app as deploy
+
+    def strongroom(*words: str) -> None:
+        done = CliRunner().invoke(deploy, list(words))
+        assert done.exit_code == 0, (words, done.output, done.exception)
+
+    site = tmp_path / "site" / "site.toml"
+    strongroom("init", str(site.parent), "--node-size", size)
+    fill_in(site)
+    room = tmp_path / "broker" / "room"
+    room.mkdir(parents=True)
+    (room / "room.toml").write_text('url = "https://broker.strongroom-broker.svc:8443"\n')
+    (room / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    strongroom("validate", str(site))
+    strongroom("validate", str(site), "--overlay", "simulated")
+    strongroom("render", str(site), "--tree", str(tmp_path / "tree"))
+    strongroom("render", str(site), "--spark", str(tmp_path / "spark"))
+    mounted = "/run/strongroom-evidence" if "as_v6" in size else "/var/run/aesmd"
+    assert mounted in (tmp_path / "spark" / "executor.yaml").read_text()
+
+
+def test_the_commands_that_bring_secrets_hold_none(tmp_path: Path) -> None:
+    from strongroom.cli.deploy import app as deploy
+
+    site = tmp_path / "site" / "site.toml"
+    CliRunner().invoke(deploy, ["init", str(site.parent)])
+    fill_in(site)
+    broker = tmp_path / "broker"
+    for name in ("room/room.toml", "room/ca.pem", "broker.toml", "root.key", "collateral/amd/snp-genoa.json"):
+        (broker / name).parent.mkdir(parents=True, exist_ok=True)
+        (broker / name).write_text('url = "https://b:8443"\n' if name.endswith("room.toml") else "value")
+    done = CliRunner().invoke(deploy, ["secrets", str(site), "--broker", str(broker)])
+    assert done.exit_code == 0, done.exception
+    lines = done.stdout.splitlines()
+    assert f"--from-file=collateral.amd.snp-genoa.json={broker}/collateral/amd/snp-genoa.json" in lines[1]
+    assert lines[2].endswith(f"strongroom-broker-root-key --from-file={broker}/root.key")
+    assert "value" not in done.stdout
+    assert "owner" not in done.stdout
+    assert "ca.key" not in done.stdout
+    vault = CliRunner().invoke(deploy, ["secrets", str(site), "--broker", str(broker), "--component", "key-vault"])
+    assert "root.key" not in vault.stdout
+    for wrong in (["--broker", str(tmp_path)], ["--broker", str(broker), "--overlay", "simulated"]):
+        assert isinstance(CliRunner().invoke(deploy, ["secrets", str(site), *wrong]).exception, ConfigurationError)
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """`strongroom deploy`: Kubernetes manifests from a site file: render, validate, and bring them to a cluster."""
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -132,6 +133,32 @@ def validate(
         objects += spark_run(loaded, *_chosen(loaded, overlay, component))
     _refuse_findings(loaded, objects, as_json=as_json)
     say(f"{len(objects)} objects, no finding")
+
+
+SECRETS_EPILOG: Final = """Examples:
+
+\b
+  strongroom deploy secrets site/site.toml --broker broker
+  strongroom deploy secrets site/site.toml --broker broker --overlay simulated --machine machine
+"""
+
+
+@app.command(epilog=SECRETS_EPILOG)
+def secrets(
+    site: SiteFile,
+    broker: Annotated[Path, typer.Option("--broker", metavar="DIR", help="Folder that `broker init` wrote.")],
+    overlay: OverlayOption = None,
+    component: Components = None,
+    machine: Annotated[
+        Path | None, typer.Option("--machine", metavar="DIR", help="Simulated machine, with --overlay simulated.")
+    ] = None,
+) -> None:
+    """Print the kubectl commands that bring the broker's files to the cluster; no secret is in them."""
+    from strongroom.deployment.kubernetes.secrets import secret_commands
+
+    loaded = _load(site)
+    for command in secret_commands(loaded, *_chosen(loaded, overlay, component), broker, machine):
+        put(shlex.join(command))
 
 
 @app.command(epilog="Example: strongroom deploy precheck site/site.toml")

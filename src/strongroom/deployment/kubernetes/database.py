@@ -64,6 +64,11 @@ def database_url(database: Database) -> str:
     return url
 
 
+def login_files(database: Database) -> tuple[str, ...]:
+    """Names of the files that the broker logs in with."""
+    return _LOGINS[database.login]
+
+
 def _ca(site: Site, database: Database) -> Object:
     return {
         "apiVersion": "v1",
@@ -88,7 +93,7 @@ def _deployment(site: Site, image: str, database: Database) -> Object:
     login = {
         "secretName": LOGIN,
         "defaultMode": 0o440,
-        "items": [{"key": name, "path": name} for name in _LOGINS[database.login]],
+        "items": [{"key": name, "path": name} for name in login_files(database)],
     }
     pod["topologySpreadConstraints"] = parts.spread(NAME)
     pod["volumes"] += [
