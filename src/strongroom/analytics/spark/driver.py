@@ -123,6 +123,7 @@ class Driver:
 
         Raises:
             VerificationError: An executor took part and handed in no evidence.
+            UnavailableError: Spark doesn't say which took part.
         """
         if self.participants is None:
             return (replace(own, role=DRIVER_ALONE),)

@@ -97,6 +97,7 @@ class SparkEngine:
 
         Raises:
             VerificationError: An executor took part and handed in no evidence.
+            UnavailableError: Spark doesn't say which took part.
         """
         return self._session.workers()
 

@@ -12,7 +12,7 @@ from strongroom.analytics.spark.jar import find_java, jar_path, pyspark_folder
 from strongroom.analytics.spark.key_server import SOCKET_VARIABLE
 from strongroom.analytics.spark.private_folder import PrivateFolder
 from strongroom.analytics.spark.properties import serialize_properties
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, UnavailableError
 
 MIN_JAVA: Final = 17
 PROPERTIES_NAME: Final = "spark.properties"
@@ -158,12 +158,20 @@ def stop_context() -> None:
 
 
 def wait_for_events() -> None:
-    """Wait until everything that Spark knows of its executors has been told (`strongroom.spark.EvidencePlugin`)."""
+    """Wait until everything that Spark knows of its executors has been told (`strongroom.spark.EvidencePlugin`).
+
+    Raises:
+        UnavailableError: Spark doesn't say.
+    """
     from pyspark import SparkContext
 
     context: Any = SparkContext._active_spark_context  # noqa: SLF001
-    if context is not None and context._jsc is not None:  # noqa: SLF001
+    if context is None or context._jsc is None:  # noqa: SLF001  # it was stopped, and told everything then
+        return
+    try:
         context._jsc.sc().listenerBus().waitUntilEmpty(_EVENTS_TIMEOUT_MS)  # noqa: SLF001
+    except Exception as error:
+        raise UnavailableError("Spark doesn't say which executors took part", code="spark.events") from error
 
 
 def stop_jvm() -> None:

@@ -223,6 +223,7 @@ class Session:
 
         Raises:
             VerificationError: An executor took part and handed in no evidence.
+            UnavailableError: Spark doesn't say which took part.
         """
         return self.driver.workers(self._rights.worker)
 
@@ -239,6 +240,7 @@ class Session:
 
         Raises:
             VerificationError: An executor took part and handed in no evidence.
+            UnavailableError: Spark doesn't say which took part.
         """
         import pyspark
 
