@@ -1,5 +1,6 @@
 """What only the socket shows: raw paths, body framing, TLS, real clients."""
 
+import json
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -143,3 +144,15 @@ def test_plain_http_gets_no_answer(wire_broker: "Broker") -> None:
 
 def test_does_not_say_what_it_runs_on(wire_broker: "Broker") -> None:
     assert "server" not in wire_broker.http.get("/healthz").headers
+
+
+def test_a_connection_too_many_gets_a_problem_document(open_broker: "OpenBroker") -> None:
+    broker = open_broker(wire=True, max_connections=1)
+    assert broker.http.get("/healthz").status_code == 200  # and its connection stays open
+    head, _, body = broker.raw(get(b"/healthz")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"content-type: application/problem+json" in head
+    assert b"retry-after: 1" in head
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["type"].endswith("/Unavailable")
+    assert broker.http.get("/healthz").status_code == 200

@@ -1,11 +1,14 @@
 """Connections that are given up when a request does not arrive, which the HTTP server by itself would wait for.
 
+Too many at once are answered by an application of ours; the server's own answer would be plain text.
+
 h11 is used, not httptools: it bounds the size of a request's head.
 """
 
 import asyncio
 from typing import ClassVar, Final
 
+from fastapi.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -15,11 +18,15 @@ class TimedConnection(H11Protocol):
     """A connection with a deadline for the head of each request; see `timed_connections`."""
 
     head_timeout_s: ClassVar[float]
+    max_connections: ClassVar[int]
+    busy: ClassVar[Response]
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """The deadline of the first request begins."""
+        """The deadline of the first request begins; a connection that is one too many meets another application."""
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self.app = self.busy
         self._begin()
 
     def data_received(self, data: bytes) -> None:
@@ -50,18 +57,23 @@ class TimedConnection(H11Protocol):
             self._deadline = None
 
 
-def timed_connections(timeout_s: float) -> type[TimedConnection]:
+def timed_connections(timeout_s: float, most: int, busy_answer: Response) -> type[TimedConnection]:
     """The protocol class for a server.
 
     Args:
         timeout_s: How long request line and headers may take, from the opening of the connection or from the first
             byte of a further request.
+        most: Connections that are served at once.
+        busy_answer: For requests on others.
 
     Returns:
         A class for uvicorn's ``http``.
     """
+    busy_answer.headers["connection"] = "close"
 
     class Timed(TimedConnection):
         head_timeout_s = timeout_s
+        max_connections = most
+        busy = busy_answer
 
     return Timed

@@ -22,6 +22,7 @@ from strongroom.broker.folder import BrokerFolder
 from strongroom.broker.logs import log, send_server_messages_to_the_log
 from strongroom.broker.parts import Parts, open_parts, utc_now
 from strongroom.broker.periodic import repeating
+from strongroom.broker.problems import UNAVAILABLE, Refusal, to_stranger
 from strongroom.broker.provisioning_server import provisioning, provisioning_server
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.verifier import VerifierPool, trust
@@ -136,7 +137,11 @@ class BrokerServer(uvicorn.Server):
 def _config(files: BrokerFolder, values: BrokerSettings, app: ASGIApp) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
-        http=timed_connections(values.head_timeout_s),
+        http=timed_connections(
+            values.head_timeout_s,
+            values.max_connections,
+            to_stranger(Refusal(UNAVAILABLE, code="limit.connections")),
+        ),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
@@ -147,7 +152,6 @@ def _config(files: BrokerFolder, values: BrokerSettings, app: ASGIApp) -> uvicor
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=values.shutdown_grace_s,
-        limit_concurrency=values.max_connections,
     )
     config.load()
     config.ssl = tls_context(files)

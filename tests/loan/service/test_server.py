@@ -239,6 +239,24 @@ def test_idle_connections_do_not_keep_others_out(
                 assert time.monotonic() - started_s < 15
 
 
+def test_a_connection_too_many_gets_a_problem_document(
+    open_client: Any, material: TlsMaterial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strongroom.loan.service.server.MAX_CONNECTIONS", 1)
+    with (
+        serving(open_client().service, material) as url,
+        httpx.Client(verify=trusting(), trust_env=False) as first,
+        httpx.Client(verify=trusting(), trust_env=False) as second,
+    ):
+        assert first.get(f"{url}/ping").status_code == 200
+        refused = second.get(f"{url}/ping")
+        assert (refused.status_code, refused.json()["code"]) == (503, "service.connections")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.headers["connection"] == "close"
+        assert int(refused.headers["retry-after"]) > 0
+        assert first.get(f"{url}/ping").status_code == 200
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
     open_client: Any, material: TlsMaterial, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from strongroom.broker.connections import timed_connections
 from strongroom.errors import ConfigurationError, UnavailableError
 from strongroom.loan.service.app import create_app
 from strongroom.loan.service.parts import LoanService
+from strongroom.loan.service.problems import Problem
 from strongroom.loan.service.settings import ServiceSettings
 from strongroom.loan.service.tls import TlsMaterial, server_context
 
@@ -27,6 +28,7 @@ KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 256
 MAX_CONNECTIONS: Final = 512
 MAX_HEAD_BYTES: Final = 32 << 10
+_BUSY: Final = Problem(503, "service.connections", "too many connections at once", hint="try again in a moment")
 START_TIMEOUT_S: Final = 30.0
 AFTER_CANCEL_S: Final = 5
 
@@ -136,7 +138,9 @@ class ServiceServer(uvicorn.Server):
 def _config(app: ASGIApp, settings: ServiceSettings, context: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=timed_connections(settings.limits.head_s),  # h11: bounds the length of a request's head
+        http=timed_connections(
+            settings.limits.head_s, MAX_CONNECTIONS, _BUSY.response()
+        ),  # h11: bounds a head's length
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
@@ -146,7 +150,6 @@ def _config(app: ASGIApp, settings: ServiceSettings, context: ssl.SSLContext | N
         ws="none",
         interface="asgi3",
         backlog=BACKLOG,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.limits.drain_s) + AFTER_CANCEL_S,
         ssl_context_factory=None if context is None else lambda _config, _default: context,
