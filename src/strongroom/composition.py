@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from strongroom.room import BrokerAddress, Room
     from strongroom.workload.definition import Workload
 
+# Names the socket of the node's relay, in place of /run/strongroom-evidence/evidence.sock.
+EVIDENCE_SOCKET = "STRONGROOM_EVIDENCE_SOCKET"
 SIMULATED_WARNING = "simulated platform: nothing here is protected from the owner of this machine"
 
 
@@ -156,12 +158,26 @@ def platform_for(workload: Path | None, simulated_machine: Path | None) -> "Plat
     return _simulated(simulated_machine, load_workload(workload))
 
 
+def detect_platform() -> "Platform | None":
+    """The hardware this process runs on, or the relay of its node; None where there is neither.
+
+    Raises:
+        ConfigurationError: `EVIDENCE_SOCKET` names what is no socket (``platform.relay``).
+        UnavailableError: The relay gives no evidence (``platform.relay``).
+    """
+    from strongroom.platforms.detect import detect
+    from strongroom.platforms.relay import SOCKET
+
+    named = os.environ.get(EVIDENCE_SOCKET)
+    if named and not Path(named).is_socket():
+        raise ConfigurationError(f"{EVIDENCE_SOCKET}: {named} is no socket", code="platform.relay")
+    return detect(relay_socket=Path(named) if named else SOCKET)
+
+
 def _hardware(
     hint: str = "to try Strongroom without one: STRONGROOM_PLATFORM=simulated and STRONGROOM_SIMULATED_MACHINE=FOLDER",
 ) -> "Platform":
-    from strongroom.platforms.detect import detect
-
-    platform = detect()
+    platform = detect_platform()
     if platform is not None:
         return platform
     raise ConfigurationError(

@@ -38,7 +38,7 @@ def authorize(broker: "Broker", amd: "AmdDouble", tee: Any, **changes: Any) -> N
     policy = AppraisalPolicy(
         measurements=(AZURE if tee == "az-snp-vtpm" else GUEST,),
         tees=frozenset({tee}),
-        snp=SnpExpectations(**({"min_tcb": {"milan": amd.tcb}, "vmpl": 0, "accept_smt": False} | changes)),
+        snp=replace(SnpExpectations(min_tcb={"milan": amd.tcb}, vmpl=0, accept_smt=False), **changes),
         accept_simulated=True,
     )
     grant = Grant(name="loan-train", policy=policy, keys=(broker.key_path,), provision=broker.key_path)

@@ -213,7 +213,7 @@ def test_refuses_a_key_that_is_not_16_bytes(tree: GramineTree, size: int) -> Non
 
 def test_found_only_where_it_can_attest(tree: GramineTree, tmp_path: Path) -> None:
     assert find_gramine() == GraminePlatform()
-    assert detect(occlum_device=tmp_path / "no", tdx_root=tmp_path / "no") == GraminePlatform()
+    assert detect(occlum_device=tmp_path / "no", configfs_root=tmp_path / "no") == GraminePlatform()
     tree.kind = b"none"
     assert attestation_type() == b"none"
     assert find_gramine() is None
@@ -221,7 +221,7 @@ def test_found_only_where_it_can_attest(tree: GramineTree, tmp_path: Path) -> No
 
 def test_not_found_outside_of_gramine(tmp_path: Path) -> None:
     assert attestation_type(tmp_path) is None
-    assert detect(gramine_folder=tmp_path, occlum_device=tmp_path / "no", tdx_root=tmp_path / "no") is None
+    assert detect(gramine_folder=tmp_path, occlum_device=tmp_path / "no", configfs_root=tmp_path / "no") is None
 
 
 def test_real_system_calls_reach_the_files(tmp_path: Path, platform: SimulatedPlatform) -> None:

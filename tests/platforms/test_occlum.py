@@ -100,7 +100,7 @@ def test_a_failing_quoting_enclave_is_unavailable(enclave: OcclumPlatform, devic
 
 
 def test_found_where_the_device_answers(enclave: OcclumPlatform, tmp_path: Path) -> None:
-    found = detect(gramine_folder=tmp_path, occlum_device=tmp_path / "sgx", tdx_root=tmp_path / "no")
+    found = detect(gramine_folder=tmp_path, occlum_device=tmp_path / "sgx", configfs_root=tmp_path / "no")
     assert found == enclave
 
 

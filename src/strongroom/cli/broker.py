@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from strongroom.cli.broker_amd import app as amd_collateral
 from strongroom.cli.broker_collateral import app as collateral
 from strongroom.cli.main import noun_app
 from strongroom.cli.owner import Json, Owner, owner_client, put, say
@@ -26,6 +27,7 @@ FOLLOW_S: Final = 1.0
 
 app = noun_app("The key broker: make one, run it, read its grants and its log.")
 app.add_typer(collateral)
+app.add_typer(amd_collateral)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The broker's folder.", show_default=False)]
 
@@ -220,8 +222,9 @@ def _line(record: dict[str, Any]) -> str:
     parts += [record[name] for name in ("name", "path") if name in record]
     if who:
         kind = "SIMULATED" if who.get("simulated") else str(who.get("tee"))
-        measurement = str(who.get("mr_enclave") or who.get("mr_td"))[:16]
-        parts.append(f"{kind} {measurement} {who.get('tcb_status')}")
+        guest = who.get("snp", {}).get("measurement")
+        measurement = str(who.get("mr_enclave") or who.get("mr_td") or guest)[:16]
+        parts.append(f"{kind} {measurement} {who.get('tcb_status') or '-'}")
     parts += [f"{finding['code']}: {finding['detail']}" for finding in record.get("findings", [])]
     parts += [f"{number} x {kind}" for kind, number in record.get("counted", {}).items()]
     return one_line("  ".join(parts))

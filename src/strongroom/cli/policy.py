@@ -26,6 +26,15 @@ IMPORT_EPILOG: Final = """Examples:
 What the file's own key server would have let in besides is said on stderr.
 """
 
+PIN_EPILOG: Final = """Examples:
+
+\b
+  strongroom platform show --out evidence.bin            (on the guest, or on a node of Azure)
+  strongroom policy pin evidence.bin --out policy.toml
+  strongroom policy pin evidence.bin --pcr 4 --pcr 7 --pcr 11 --out policy.toml
+  strongroom authorize loan-train.toml --policy policy.toml
+"""
+
 
 @app.command(help="Check a policy file and print all it says.", epilog=SHOW_EPILOG)
 def show(
@@ -81,6 +90,30 @@ def import_(
         min_tcb_eval_data_number=ANY,
     )
     _write(render_policy(policy, [f"imported from {file.name}: {finding.code}" for finding in config.findings]), out)
+
+
+@app.command("pin", help="Make a policy that accepts the guest some evidence is of.", epilog=PIN_EPILOG)
+def pin(
+    file: Annotated[Path, typer.Argument(metavar="EVIDENCE", help="From `strongroom platform show --out`.")],
+    pcr: Annotated[
+        list[int] | None, typer.Option("--pcr", min=0, max=15, help="Pin this register (Azure); may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="POLICY.toml", help="New file; else stdout.")] = None,
+) -> None:
+    """Make a policy that accepts the guest some evidence is of.
+
+    Raises:
+        ConfigurationError: The file can't be read, or is of an enclave, or no register is named for an Azure guest.
+        FormatError: It is no evidence.
+        WouldOverwrite: The output exists.
+    """
+    from strongroom.cli.evidence import read_evidence
+    from strongroom.cli.policy_file import render_policy
+    from strongroom.cli.policy_pin import policy_of
+
+    policy = policy_of(read_evidence(file), tuple(pcr or ()))
+    _write(render_policy(policy, [f"what {file.name} said; nobody verified it"]), out)
+    say("warning: look at every line: this is what a machine said of itself, and its versions became the minimum")
 
 
 def _measurement(entry: "Entry", *, svn_as_minimum: bool) -> "Measurement":

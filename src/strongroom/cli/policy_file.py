@@ -1,6 +1,7 @@
 """Appraisal policies as TOML files."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from strongroom.attestation.policy import AppraisalPolicy
 
 MAX_POLICY_BYTES: Final = 256 * 1024
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def load_policy(path: Path) -> "AppraisalPolicy":
@@ -55,10 +57,20 @@ def render_policy(policy: "AppraisalPolicy", comments: Sequence[str] = ()) -> st
                 tables += [
                     "",
                     "[[measurements]]",
-                    *(f"{key} = {json.dumps(item)}" for key, item in measurement.items()),
+                    *(f"{key} = {_toml(item)}" for key, item in measurement.items()),
                 ]
         elif isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(item)}" for key, item in value.items())]
+            tables += ["", f"[{name}]", *(f"{_key(key)} = {_toml(item)}" for key, item in value.items())]
         else:
             lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join([*lines, *tables]) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(name)} = {_toml(item)}" for name, item in value.items()) + " }"
+    return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)

@@ -26,7 +26,7 @@ EPILOG: Final = """Examples:
 Exit status 0: trusted; 3: not genuine; 4: genuine, but not what the policy expects; 5: no answer. A certificate
 that was saved is good for exactly this server process: clients take it as their only root.
 """
-_IDENTITY: Final = ("mr_enclave", "mr_signer", "isv_prod_id", "isv_svn", "mr_td", "rtmrs")
+_IDENTITY: Final = ("mr_enclave", "mr_signer", "isv_prod_id", "isv_svn", "mr_td", "rtmrs", "snp", "pcrs")
 _SAID: Final = ("tee", "simulated", "debug", *_IDENTITY, "tcb_status", "advisories", "collateral_expires")
 
 verify_app = noun_app("")
@@ -38,7 +38,7 @@ def verify(
     policy: Annotated[Path, typer.Option("--policy", metavar="POLICY.toml", help="What is expected of it.")],
     collateral: Annotated[
         list[Path] | None,
-        typer.Option("--collateral", metavar="FILE", help="QuoteCollateralV3 JSON from Intel; may be repeated."),
+        typer.Option("--collateral", metavar="FILE", help="Collateral of Intel or AMD; may be repeated."),
     ] = None,
     simulated_machine: Annotated[
         Path | None, typer.Option("--simulated-machine", metavar="DIR", help="Believe this simulated machine: trials.")
@@ -76,13 +76,17 @@ def verify(
 
 
 def _verifier(files: list[Path], machine: Path | None) -> "QuoteVerifier":
+    from strongroom.attestation.amd_collateral import AmdCollateral, is_amd_collateral
     from strongroom.attestation.collateral import Collateral
-    from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
+    from strongroom.attestation.roots import AMD_ROOT, INTEL_ROOT, AmdRoot, TrustRoot
     from strongroom.attestation.verify import verify_quote
     from strongroom.composition import simulated_trust
     from strongroom.errors import VerificationError
 
-    believed = [(INTEL_ROOT, Collateral.from_json(_read(file))) for file in files]
+    believed: list[tuple[TrustRoot | AmdRoot, Collateral | AmdCollateral]] = []
+    for text in map(_read, files):
+        amd = is_amd_collateral(text)
+        believed.append((AMD_ROOT, AmdCollateral.from_json(text)) if amd else (INTEL_ROOT, Collateral.from_json(text)))
     if machine is not None:
         trust = simulated_trust(machine)
         believed.append((TrustRoot("simulated", trust.root_der), Collateral.from_json(trust.collateral)))
@@ -95,9 +99,9 @@ def _verifier(files: list[Path], machine: Path | None) -> "QuoteVerifier":
 
     def genuine(quote: bytes, now: datetime) -> "Claims":
         refusal: VerificationError | None = None
-        for root, text in believed:
+        for root, collateral in believed:
             try:
-                return verify_quote(quote, text, root, now).claims
+                return verify_quote(quote, collateral, root, now).claims
             except VerificationError as error:
                 refusal = error
         raise refusal or VerificationError("nothing to verify evidence with", code="verify.collateral")
@@ -138,6 +142,8 @@ def _tell(server: str, peer: "AttestedPeer | None", error: StrongroomError | Non
 def _shown(value: "JsonValue") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_shown(item)}" for name, item in value.items())
     return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 

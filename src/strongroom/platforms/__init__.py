@@ -12,11 +12,11 @@ class Platform(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for people and logs: "simulated", "gramine", "tdx"."""
+        """Name for people and logs: "simulated", "gramine", "azure-snp"."""
 
     @property
     def tee(self) -> str:
-        """Name in the key broker protocol: "sgx" or "tdx"."""
+        """Name in the key broker protocol: "sgx", "tdx", "snp", "az-snp-vtpm" or "az-tdx-vtpm"."""
 
     @property
     def simulated(self) -> bool:
@@ -29,7 +29,7 @@ class Platform(Protocol):
             report_data: Exactly 64 bytes the quote shall carry.
 
         Returns:
-            The quote as the hardware vendor lays it out.
+            The evidence (`strongroom.formats.evidence`): a quote as Intel lays it out, or an envelope of ours.
 
         Raises:
             ConfigurationError: `report_data` has another length (``platform.report_data``).

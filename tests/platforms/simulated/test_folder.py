@@ -174,9 +174,9 @@ def test_minting_is_cheap(platform: SimulatedPlatform) -> None:
 
 
 def _seconds(platform: SimulatedPlatform) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # not the clock: other work on this machine does not count
     platform.quote(bytes(64))
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def test_collateral_is_one_json_object_with_text_documents(machine: SimulatedMachine) -> None:
