@@ -78,6 +78,14 @@ def test_nothing_is_brought_when_the_server_would_refuse_a_part(cluster: Cluster
     assert len(cluster.asked) == 2
 
 
+def test_a_complaint_is_kubectl_s_own_not_its_libraries_log(cluster: Cluster) -> None:
+    log = 'E1121 20:41:33.791073    8740 memcache.go:265] "Unhandled Error" err="..."\n'
+    cluster.answer((["get"], 1, f"{log}{log}The connection to the server localhost:8080 was refused\n"))
+    with pytest.raises(UnavailableError, match=r"^kubectl: The connection to the server") as refusal:
+        cluster.kubectl.run("get", "nodes")
+    assert "memcache" not in refusal.value.message
+
+
 def test_a_trial_run_changes_nothing(cluster: Cluster, site: Site) -> None:
     apply(cluster.kubectl, render(site, "aks-sgx"), dry_run=True)
     applied = [arguments for arguments, _ in cluster.asked if arguments[0] == "apply"]

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -321,4 +320,4 @@ def _write(folder: Path, files: dict[str, str], *, force: bool) -> None:
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"can't write {error.filename}: {error.strerror}", code="output.unwritable") from None
-    print(f"wrote {len(files)} files to {folder}", file=sys.stderr)  # noqa: T201
+    say(f"wrote {folder / next(iter(files))}" if len(files) == 1 else f"wrote {len(files)} files to {folder}")

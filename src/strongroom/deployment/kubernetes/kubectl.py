@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from strongroom.errors import ConfigurationError, UnavailableError
 
 TIMEOUT_S: Final = 120
 MAX_COMPLAINT: Final = 400
+_LIBRARY_LOG: Final = re.compile(r"[EWI][0-9]{4} [0-9:.]+ ")
 FIELD_MANAGER: Final = "strongroom"
 # What kubectl may inherit; credential plugins (kubelogin, az) need HOME and PATH.
 INHERITED: Final = ("PATH", "HOME", "KUBECONFIG", "AZURE_CONFIG_DIR", "LANG")
@@ -61,8 +63,7 @@ class Kubectl:
         except subprocess.TimeoutExpired:
             raise UnavailableError("kubectl did not end in time", code="deploy.kubectl") from None
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise UnavailableError(f"kubectl: {' '.join(said[-3:])[:MAX_COMPLAINT]}", code="deploy.kubectl")
+            raise UnavailableError(f"kubectl: {_complaint(done.stderr)}", code="deploy.kubectl")
         return done.stdout.decode(errors="replace")
 
     def read(self, *arguments: str) -> dict[str, Any]:
@@ -79,6 +80,13 @@ class Kubectl:
         if not isinstance(answer, dict):
             raise UnavailableError("kubectl's answer is not understood", code="deploy.kubectl")
         return answer
+
+
+def _complaint(stderr: bytes) -> str:
+    """What kubectl says at last, for people; what its libraries log on the way is left out."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    said = [line for line in lines if not _LIBRARY_LOG.match(line)] or lines or ["no reason given"]
+    return " ".join(said[-3:])[:MAX_COMPLAINT]
 
 
 def apply(kubectl: Kubectl, objects: Sequence[Object], *, dry_run: bool = False) -> str:

@@ -93,11 +93,9 @@ def _container(image: str, device: str) -> Object:
         "name": NAME,
         "image": image,
         "command": list(COMMAND),
-        # The group is the workloads': the socket is for it.
         "securityContext": {
             "privileged": True,
             "runAsUser": 0,
-            "runAsGroup": parts.USER,
             "readOnlyRootFilesystem": True,
         },
         "resources": {"requests": dict(_NEEDS), "limits": dict(_NEEDS)},
