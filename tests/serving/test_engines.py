@@ -1,6 +1,7 @@
 """Engines: right answers, models from memory only, bad files refused."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from strongroom.serving.engines.openvino import OpenVinoMaker
 from strongroom.serving.engines.ubjson import check_ubjson
 from strongroom.serving.engines.xgboost import XGBoostMaker
 from strongroom.serving.engines.xgboost_call import DensePredictor, fast_predictor
+from strongroom.serving.engines.xgboost_few_rows import FEW_ROWS, FewRowsPredictor, few_rows_predictor
 from strongroom.serving.status import InvalidRequest
 
 ROWS = np.array([[1, 2, 3], [-1, 0.5, 2]], dtype=np.float32)
@@ -145,6 +147,71 @@ def test_another_xgboost_falls_back_to_the_package(booster: Any, monkeypatch: py
     predict = fast_predictor(booster, 4)
     assert not isinstance(predict, DensePredictor)
     assert np.array_equal(predict(rows), booster.inplace_predict(rows, validate_features=False))
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "binary:logistic": {},
+    "reg:logistic": {"gamma": 0.5},
+    "reg:squarederror": {},
+    "reg:absoluteerror": {},
+    "reg:pseudohubererror": {},
+    "multi:softprob": {"num_class": 3},
+}
+
+
+def trained(settings: dict[str, Any]) -> Any:
+    xgboost = pytest.importorskip("xgboost")
+    random = np.random.default_rng(5)
+    rows = random.standard_normal((400, 4), dtype=np.float32)
+    rows[random.random(rows.shape) < 0.1] = np.nan
+    target = np.digitize(np.nan_to_num(rows[:, 0] + rows[:, 1]), [0, 1])
+    target = target if "num_class" in settings else np.minimum(target, 1)
+    return xgboost.train({"max_depth": 5, "nthread": 1, **settings}, xgboost.DMatrix(rows, label=target), 20)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_few_rows_take_the_shorter_way_and_agree(objective: str) -> None:
+    pytest.importorskip("onnxruntime")
+    model = trained({"objective": objective, **OBJECTIVES[objective]})
+    predict = few_rows_predictor(model, 4, fast_predictor(model, 4))
+    assert isinstance(predict, FewRowsPredictor)
+    rows = np.random.default_rng(6).standard_normal((FEW_ROWS, 4), dtype=np.float32) * 3
+    rows[::3, 2] = np.nan
+    expected = model.inplace_predict(rows, validate_features=False)
+    for count in (1, FEW_ROWS):
+        found = predict(rows[:count])
+        assert found.shape == expected[:count].shape
+        assert found.dtype == np.float32
+        assert found == pytest.approx(expected[:count], rel=1e-5, abs=1e-6)
+    assert np.array_equal(predict(np.tile(rows, (3, 1))), np.tile(expected, (3,) + (1,) * (expected.ndim - 1)))
+
+
+def test_far_margins_neither_overflow_nor_warn() -> None:
+    pytest.importorskip("onnxruntime")
+    model = trained({"objective": "binary:logistic", "eta": 50, "min_child_weight": 0, "lambda": 0})
+    predict = few_rows_predictor(model, 4, fast_predictor(model, 4))
+    rows = np.linspace(-9, 9, 4 * FEW_ROWS, dtype=np.float32).reshape(FEW_ROWS, 4)
+    assert predict(rows) == pytest.approx(model.inplace_predict(rows, validate_features=False), abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"booster": "dart"}, {"objective": "count:poisson"}])
+def test_trees_of_another_kind_stay_with_xgboost(settings: dict[str, Any]) -> None:
+    model = trained(settings)
+    many = fast_predictor(model, 4)
+    assert few_rows_predictor(model, 4, many) is many
+
+
+def test_a_shorter_way_that_disagrees_is_not_taken(booster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = fast_predictor(booster, 4)
+    true = FewRowsPredictor.__call__
+    monkeypatch.setattr(FewRowsPredictor, "__call__", lambda self, rows: true(self, rows) + np.float32(2e-4))
+    assert few_rows_predictor(booster, 4, many) is many
+
+
+def test_without_onnx_runtime_xgboost_predicts(booster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    many = fast_predictor(booster, 4)
+    assert few_rows_predictor(booster, 4, many) is many
 
 
 @pytest.mark.parametrize("raw", [b"", b"garbage", b"{" * 100, b"\0" * 50])

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from strongroom.errors import ConfigurationError, FormatError
 from strongroom.loan.bundle import Bundle, read_bundle, serialize_bundle
-from strongroom.loan.storage import Storage
+from strongroom.loan.storage import Storage, alone
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -113,8 +113,8 @@ def publish(
 ) -> Version:
     """Write a new version, then name it in the catalog.
 
-    The storage has no locks: of two processes that write the catalog in the same instant, one entry can be lost (its
-    bundle is not). Let one process train a model at a time.
+    Two that publish at once take turns, where the storage can lock. Where it can't (object stores), one of two entries
+    written in the same instant can be lost; its bundle is not. Let one process train a model at a time there.
 
     Args:
         storage: Where models are.
@@ -128,6 +128,11 @@ def publish(
         ConfigurationError: The name is not allowed.
         FormatError: The catalog there is malformed, or the bundle is too large.
     """
+    with alone(storage, f"models/{check_name(model)}"):
+        return _publish(storage, model, bundle, now=now, note=note, champion=champion)
+
+
+def _publish(storage: Storage, model: str, bundle: Bundle, *, now: datetime, note: str, champion: bool) -> Version:
     created_at = now.isoformat(timespec="seconds")
     catalog = read_catalog(storage, model)
     while True:
@@ -154,9 +159,10 @@ def promote(storage: Storage, model: str, number: int) -> Version:
         ConfigurationError: There is no such version, or the name is not allowed.
         FormatError: The catalog is malformed.
     """
-    catalog = read_catalog(storage, model)
-    version = catalog.find(number)
-    _write_catalog(storage, model, replace(catalog, champion=number))
+    with alone(storage, f"models/{check_name(model)}"):
+        catalog = read_catalog(storage, model)
+        version = catalog.find(number)
+        _write_catalog(storage, model, replace(catalog, champion=number))
     return version
 
 

@@ -120,9 +120,9 @@ def _ubj_files(bundle: Bundle) -> list[bytes]:
 
 
 def _onnx_files(bundle: Bundle) -> list[bytes]:
-    from strongroom.loan.onnx_trees import onnx_model
+    from strongroom.loan.onnx_trees import onnx_file
 
-    return [onnx_model(bundle)]
+    return [onnx_file(bundle)]
 
 
 def _joblib_files(bundle: Bundle) -> list[bytes]:

@@ -20,6 +20,8 @@ from strongroom.loan.writing import dictionary_column
 MAX_ROWS: Final = 200_000_000
 REAL_SHARE: Final = 0.9
 
+_RUN: Final = b"strongroom.loan.run"
+
 SCHEMA: Final = pa.schema(
     [pa.field(column.name, pa.float32()) for column in NUMBERS]
     + [pa.field(column.name, pa.dictionary(pa.int8(), pa.string())) for column in CATEGORIES]
@@ -50,12 +52,13 @@ class ProcessedRows:
         return replace(self.book, weight=np.where(self.augmented, copies, REAL_SHARE).astype(np.float32))
 
 
-def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO) -> int:
+def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO, *, run: str) -> int:
     """Write rows as Parquet, one row group a chunk.
 
     Args:
         chunks: Rows with a target.
         sink: File to write to; stays open.
+        run: Name of the data step.
 
     Returns:
         The number of rows written.
@@ -69,7 +72,7 @@ def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO) -> int:
     with contextlib.ExitStack() as stack:
         writer: Any = None
         for chunk in chunks:
-            batch = _batch(chunk)
+            batch = _batch(chunk, run)
             if writer is None:
                 writer = stack.enter_context(
                     pa_parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), batch.schema, **options)
@@ -79,11 +82,12 @@ def write_processed(chunks: Iterable[GrownRows], sink: BinaryIO) -> int:
     return rows
 
 
-def _batch(chunk: GrownRows) -> Any:
+def _batch(chunk: GrownRows, run: str) -> Any:
     book = chunk.book
     schema = SCHEMA
     for name in book.extra:
         schema = schema.append(pa.field(name, pa.string()))
+    schema = schema.with_metadata({_RUN: run.encode()})
     columns = [pa.array(book.numbers[column.name], from_pandas=False) for column in NUMBERS]
     columns += [dictionary_column(book, column.name) for column in CATEGORIES]
     columns += [pa.array(book.target), pa.array(chunk.source_row), pa.array(chunk.augmented)]
@@ -91,23 +95,31 @@ def _batch(chunk: GrownRows) -> Any:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def read_processed(source: BinaryIO) -> ProcessedRows:
+def read_processed(source: BinaryIO, *, run: str) -> ProcessedRows:
     """Read what `write_processed` wrote.
 
     Args:
         source: Opened Parquet file; seekable.
+        run: Name of the data step it must be of.
 
     Raises:
-        FormatError: Not such a file, code ``loan.processed``.
+        FormatError: Not such a file, code ``loan.processed``; or of another data step, code ``loan.mixed``.
     """
     try:
         file = pa_parquet.ParquetFile(source, read_dictionary=[column.name for column in CATEGORIES])
         names = file.schema_arrow.names
         if names[: len(SCHEMA)] != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()
-        table = file.read()
+        found = (file.schema_arrow.metadata or {}).get(_RUN)
+        table = file.read() if found == run.encode() else None
     except (pa.ArrowException, OSError, ValueError, KeyError):
         _refuse()
+    if table is None:
+        raise FormatError(
+            "the files of the processed folder are of different data steps",
+            code="loan.mixed",
+            hint="a data step was stopped while it put its files in place; run it again with --force",
+        )
     if any(_value_type(table, name) != _value_type(SCHEMA, name) or table[name].null_count for name in SCHEMA.names):
         _refuse()
     codes = {column.name: dictionary_codes(table[column.name], column) for column in CATEGORIES}

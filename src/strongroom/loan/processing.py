@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final, Literal
 
@@ -23,6 +24,7 @@ MAX_KEPT: Final = 16
 RESERVED: Final = frozenset(SCHEMA.names)
 MAX_MANIFEST_BYTES: Final = 64 << 10
 DIGEST_BLOCK_BYTES: Final = 1 << 20
+_FILES: Final = ("train.parquet", "test.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +129,25 @@ def process(
                 progress(done, total)
 
     sides = _sides_as_reference(book, settings) if settings.protocol == "reference" else _sides(book, settings)
-    written = []
-    for name, chunks in zip(("train", "test"), sides, strict=True):
-        with storage.create(f"{out}/{name}.parquet") as sink:
-            written.append(write_processed(counted(chunks), sink))
-    manifest = Manifest(settings, digest, len(book), written[0], written[1], settings.protocol == "reference")
-    with storage.create(f"{out}/manifest.json") as sink:
-        sink.write(json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
+    run = run_name(settings, digest)
+    # All three are written aside and take their places at the end, the manifest last; a stop between two of these
+    # steps is noticed by the name of the run, which each of them holds.
+    with ExitStack() as stack:
+        manifest_sink, test_sink, train_sink = (
+            stack.enter_context(storage.create(f"{out}/{name}")) for name in ("manifest.json", *reversed(_FILES))
+        )
+        written = [
+            write_processed(counted(chunks), sink, run=run)
+            for chunks, sink in zip(sides, (train_sink, test_sink), strict=True)
+        ]
+        manifest = Manifest(settings, digest, len(book), written[0], written[1], settings.protocol == "reference")
+        manifest_sink.write(json.dumps(asdict(manifest), indent=1, sort_keys=True).encode())
     return manifest
+
+
+def run_name(settings: ProcessSettings, source_digest: str) -> str:
+    """Name of a data step: SHA-256, hex, over what it was asked and the file it was given."""
+    return hashlib.sha256(json.dumps([asdict(settings), source_digest], sort_keys=True).encode()).hexdigest()
 
 
 def _digest(file: BinaryIO) -> tuple[str, int]:
@@ -191,11 +204,13 @@ def read_rows(storage: Storage, folder: str, side: Literal["train", "test"]) -> 
     """One side of a processed folder.
 
     Raises:
-        FormatError: It is not a file of processed rows.
+        FormatError: It is not a file of processed rows, or of another data step than the folder's manifest
+            (``loan.mixed``).
         FileNotFoundError: There is no such file.
     """
+    manifest = read_manifest(storage, folder)
     with storage.open(f"{folder}/{side}.parquet") as source:
-        return read_processed(source)
+        return read_processed(source, run=run_name(manifest.settings, manifest.source_digest))
 
 
 def read_manifest(storage: Storage, folder: str) -> Manifest:

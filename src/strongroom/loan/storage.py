@@ -3,8 +3,8 @@
 `strongroom.room.Room` satisfies it (every file is sealed); a plain folder or a dictionary satisfies it in tests.
 """
 
-from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import BinaryIO, Protocol, runtime_checkable
 
 
 class Storage(Protocol):
@@ -28,3 +28,21 @@ class Storage(Protocol):
             path: Relative path with forward slashes.
         """
         ...
+
+
+@runtime_checkable
+class SharedStorage(Protocol):
+    """A storage that several processes may write to at the same time, as rooms on one folder do."""
+
+    def lock(self, folder: str, /) -> AbstractContextManager[None]:
+        """Keep the others waiting that ask for the same lock, during the block.
+
+        Args:
+            folder: Relative path with forward slashes.
+        """
+        ...
+
+
+def alone(storage: Storage, folder: str) -> AbstractContextManager[None]:
+    """Nobody else who asks is in this folder during the block, where the storage can tell."""
+    return storage.lock(folder) if isinstance(storage, SharedStorage) else nullcontext()

@@ -24,6 +24,7 @@ from strongroom.loan.service.fields import MODELS
 from strongroom.loan.service.problems import Problem
 from strongroom.loan.service.settings import Root
 from strongroom.loan.service.spool import Upload
+from strongroom.loan.storage import alone
 
 VERSION: Final = version("strongroom")
 UPLOAD: Final = "upload"
@@ -63,6 +64,10 @@ class Place:
     def create(self, path: str, /) -> AbstractContextManager[BinaryIO]:
         """Create or replace a file of the root."""
         return self._root.storage.create(self._path(path))
+
+    def lock(self, folder: str, /) -> AbstractContextManager[None]:
+        """Keep others waiting that would write into the same folder of the root."""
+        return alone(self._root.storage, self._path(folder))
 
     def _path(self, path: str) -> str:
         head, slash, rest = path.partition("/")

@@ -81,25 +81,42 @@ class OnnxMaker:
             ConfigurationError: onnxruntime is not installed.
             FormatError: Not a model ONNX Runtime can read, or one that points to other files.
         """
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ConfigurationError(
-                "onnxruntime is not installed", code="serving.engine", hint="pip install 'strongroom[onnx]'"
-            ) from None
         raw = files.read(FILE)
         check_self_contained(raw)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
         try:
-            session = onnxruntime.InferenceSession(raw, sess_options=options, providers=["CPUExecutionProvider"])
-            return OnnxEngine(session)
-        except _runtime_errors():
-            raise FormatError(f"{FILE} is not a self-contained ONNX model", code="serving.model") from None
+            return OnnxEngine(open_session(raw, self._threads))
         except Refused as refused:
             raise FormatError(f"{FILE}: {refused.message}", code="serving.model") from None
+
+
+def open_session(raw: bytes, threads: int) -> Any:
+    """Load a model from memory.
+
+    Args:
+        raw: The ONNX file.
+        threads: Threads inside one operator; 0 lets ONNX Runtime take all cores.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        ConfigurationError: onnxruntime is not installed.
+        FormatError: Not a model ONNX Runtime can read.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigurationError(
+            "onnxruntime is not installed", code="serving.engine", hint="pip install 'strongroom[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(raw, sess_options=options, providers=["CPUExecutionProvider"])
+    except _runtime_errors():
+        raise FormatError("not a self-contained ONNX model", code="serving.model") from None
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

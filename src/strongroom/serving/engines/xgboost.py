@@ -18,6 +18,7 @@ from strongroom.serving.engines import (
 )
 from strongroom.serving.engines.ubjson import check_ubjson
 from strongroom.serving.engines.xgboost_call import fast_predictor
+from strongroom.serving.engines.xgboost_few_rows import few_rows_predictor
 from strongroom.serving.engines.zeros import zero_row
 from strongroom.serving.status import InvalidRequest
 from strongroom.serving.tensors.dtypes import FLOAT, Array
@@ -44,7 +45,7 @@ class XGBoostEngine:
     platform = "xgboost"
 
     def __init__(self, booster: Any, features: int, classes: int) -> None:
-        self._predict: Any = fast_predictor(booster, features)
+        self._predict: Any = few_rows_predictor(booster, features, fast_predictor(booster, features))
         self._features = features
         self._classes = classes
         self._columns: tuple[str, ...] = tuple(booster.feature_names or ())
