@@ -25,6 +25,7 @@ from strongroom.errors import (
 )
 from strongroom.formats import kbs
 from strongroom.formats.canonical import parse_json_object
+from strongroom.formats.tpm_quote import PCR_COUNT
 from strongroom.keys.envelope import SessionKey
 from strongroom.platforms import Platform
 
@@ -195,6 +196,16 @@ EXPLANATIONS: Final = {
     "measurement.mr_signer": "the signer of this code is not the one that was authorized",
     "measurement.isv_prod_id": "the product id is not the one that was authorized",
     "measurement.isv_svn": "the security version is below the minimum that was authorized",
+    "measurement.mr_td": "the machine measured here is not the one that was authorized",
+    "measurement.launch": "the machine measured here is not the one that was authorized",
+    "measurement.tee": "what was authorized is of another kind of TEE",
+    **{f"measurement.pcr_{index}": "this node did not start what was authorized" for index in range(PCR_COUNT)},
+    "snp.product": "these processors were not authorized",
+    "snp.reported_tcb": "the platform's firmware is older than what was authorized",
+    "snp.launch_tcb": "the machine was started by firmware older than what was authorized: start it again",
+    "snp.vmpl": "the evidence is of another privilege level than was authorized",
+    "snp.smt": "cores shared with others were not authorized",
+    "snp.migration_agent": "a machine that may be migrated is never accepted",
     "tee.type": "this kind of TEE was not authorized",
     "tcb.status": "the platform's TCB status is not accepted",
     "tcb.advisory": "the platform is affected by a security advisory that is not accepted (or no longer)",
