@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.verify import verify_quote
@@ -155,3 +157,12 @@ def test_refuses_runtime_data_without_one_good_key(
     runtime_data = vtpm.runtime_data(**changes)
     evidence = vtpm.parts(amd.parts(report_data_of(runtime_data)), REPORT_DATA, runtime_data)
     assert refusal(lambda: verify(evidence)) == "hcl.runtime_data"
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_changed_byte_goes_unnoticed(amd: "AmdDouble", vtpm: "VtpmDouble", data: st.DataObject) -> None:
+    raw = bytearray(serialize_evidence(vtpm.parts(amd.parts(report_data_of(vtpm.runtime_data())), REPORT_DATA)))
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises((VerificationError, FormatError)):
+        verify_quote(bytes(raw), amd.collateral(), amd.root, NOW)

@@ -1,5 +1,6 @@
 """SEV-SNP guests and Azure's confidential VMs at the broker: challenge, evidence, decision, log, key."""
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from strongroom.broker.amd_collateral import find_amd_collateral, store_amd_coll
 from strongroom.broker.collateral_watch import warn_of_expiry
 from strongroom.broker.grants import Grant
 from strongroom.errors import VerificationError
+from strongroom.platforms.relay import find_relay, serve_relay
 from strongroom.ratls.certificate import attested_certificate
 
 if TYPE_CHECKING:
@@ -126,6 +128,26 @@ def test_an_attested_certificate_of_a_guest_is_provisioned(
     authorize(guests, amd, tee)
     certificate = attested_certificate(guest.platform)
     assert guests.parts.provisioning.provide(certificate.der, None) == guests.key
+
+
+def test_a_pod_behind_the_relay_gets_the_nodes_keys(
+    guest: "Kbc", guests: "Broker", amd: "AmdDouble", tee: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    authorize(guests, amd, tee)
+    path, stopped = tmp_path_factory.mktemp("r") / "s", threading.Event()
+    relay = threading.Thread(target=serve_relay, args=(path, guest.platform, stopped, print))
+    relay.start()
+    try:
+        while not path.is_socket():
+            stopped.wait(0.01)
+        pod: Any = find_relay(path)
+        assert (pod.name, pod.tee) == ("relay", tee)
+        guest.platform = pod
+        answer = attest(guest, tee)
+        assert guest.key.decrypt(guest.get(token=answer.json()["token"]).json()) == guests.key
+    finally:
+        stopped.set()
+        relay.join(30)
 
 
 class TestCollateral:

@@ -25,6 +25,7 @@ EXAMPLES: Final = """Examples:
   strongroom authorize loan-train.toml --accept-simulated
   strongroom authorize loan-train.toml --mr-enclave 5f3c... --tcb-status UpToDate --tcb-status SWHardeningNeeded
   strongroom authorize loan-train.toml --mr-signer 83d7... --accept-advisory INTEL-SA-00615=2027-03-31
+  strongroom authorize loan-train.toml --policy policy.toml      TDX, SEV-SNP, Azure: `strongroom policy pin`
 
 `authorize --replace` of changed code ends the grant of the code before.
 """
@@ -181,7 +182,8 @@ def _measurements(
         raise ConfigurationError(
             "which code? nothing says how the hardware will measure this workload",
             code="authorize.measurement",
-            hint="--mr-enclave HEX (gramine-sgx-sign prints it) or --mr-signer HEX; --accept-simulated for a trial",
+            hint="--mr-enclave or --mr-signer HEX (gramine-sgx-sign prints them); a virtual machine: --policy FILE; "
+            "--accept-simulated for a trial",
         )
     return tuple(found)
 
