@@ -78,12 +78,18 @@ class EmbeddedEngine:
         for name, table in tables.items():
             self._show(check_table_name(name), table)
         try:
-            # Of a wrong statement only `execute` tells the place, and it alone copies results: so it explains first.
-            self._connection.execute(f"EXPLAIN\n{sql}")
             reader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
         except duckdb.Error as error:
-            raise self._explain(error, sql, tables) from None
+            raise self._explain(self._placed(error, sql), sql, tables) from None
         return Result(reader.schema, self._batches(reader, sql, tables))
+
+    def _placed(self, error: duckdb.Error, sql: str) -> duckdb.Error:
+        """The error with the place in a wrong statement, which only `execute` tells."""
+        try:
+            self._connection.execute(f"EXPLAIN\n{sql}")
+        except duckdb.Error as placed:
+            return placed
+        return error
 
     def _check(self, sql: str) -> None:
         """Refuse what is not one SELECT.

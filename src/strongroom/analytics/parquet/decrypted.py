@@ -5,11 +5,11 @@ where they stand in the encrypted file, so that projection and row group pruning
 is decrypted. Nothing is written anywhere.
 """
 
+import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,8 +19,8 @@ from strongroom.analytics.parquet.thrift import I32, Field, read_struct, read_va
 from strongroom.errors import FormatError, Tampered
 
 MAGIC: Final = b"PAR1"
-GAP: Final = 64 * 1024
-"""Zeros before the footer: readers fetch the end of a file in one piece, and should not hit a column with it."""
+GAP: Final = 256 * 1024
+"""Zeros before the footer: DuckDB fetches this much of a file's end in one piece, and should not hit a column."""
 LEAST_BUFFER: Final = 4 * 1024 * 1024
 MAX_FREE: Final = 32
 _COMPRESSED_SIZE: Final = 3
@@ -31,8 +31,7 @@ ReadInto = Callable[[int, memoryview], int]
 """Fills the buffer with the encrypted file's bytes from an offset on; returns how many there were."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One encrypted column chunk.
 
     Args:
@@ -86,19 +85,16 @@ class DecryptedFile:
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        with _buffer(size) as out:
+        plain = io.BytesIO(bytes(size))
+        with plain.getbuffer() as out:
             self._fill(out, offset)
-            return bytes(out)
+        return plain.getvalue()  # the memory that was filled, not a copy
 
     def _fill(self, out: memoryview, offset: int) -> None:
-        end = offset + len(out)
+        """Fill zeros with what stands there."""
         _place(out, offset, MAGIC, 0)
-        filled = min(end, max(offset, len(MAGIC)))
-        for chunk in self._chunks_between(offset, end):
-            _clear(out[filled - offset : max(chunk.start, filled) - offset])
+        for chunk in self._chunks_between(offset, offset + len(out)):
             self._fill_chunk(out, offset, chunk)
-            filled = min(end, chunk.start + chunk.size)
-        _clear(out[filled - offset : max(self._tail_start, filled) - offset])
         _place(out, offset, self._tail, self._tail_start)
 
     def _chunks_between(self, start: int, end: int) -> Iterator[Chunk]:
@@ -117,9 +113,9 @@ class DecryptedFile:
             if at >= 0 and at + chunk.size <= len(out):
                 decrypt_chunk(encrypted, self._file_aad, chunk, out[at : at + chunk.size])
             else:
-                with _buffer(chunk.size) as whole:
-                    decrypt_chunk(encrypted, self._file_aad, chunk, whole)
-                    _place(out, offset, whole, chunk.start)
+                whole = memoryview(bytearray(chunk.size))
+                decrypt_chunk(encrypted, self._file_aad, chunk, whole)
+                _place(out, offset, whole, chunk.start)
 
 
 _free: list[bytearray] = []
@@ -144,10 +140,6 @@ def _buffer(size: int) -> Iterator[memoryview]:
             _free.append(buffer)
 
 
-def _clear(view: memoryview) -> None:
-    view[:] = bytes(len(view))
-
-
 def _place(out: memoryview, offset: int, piece: bytes | memoryview, start: int) -> None:
     """Copy the part of `piece`, which stands at `start`, that falls into `out`, which stands at `offset`."""
     first, last = max(offset, start), min(offset + len(out), start + len(piece))
@@ -162,7 +154,7 @@ def decrypt_chunk(encrypted: memoryview, file_aad: bytes, chunk: Chunk, out: mem
         encrypted: The chunk's encrypted bytes.
         file_aad: AAD prefix and unique identifier of the file.
         chunk: Which chunk it is.
-        out: Takes page headers and pages in plaintext, then zeros; as long as `encrypted`.
+        out: Zeros, as many as `encrypted` has bytes. Its start takes page headers and pages in plaintext.
 
     Raises:
         FormatError: The bytes don't follow the format.
@@ -183,7 +175,6 @@ def decrypt_chunk(encrypted: memoryview, file_aad: bytes, chunk: Chunk, out: mem
         except InvalidTag:
             raise Tampered(modules.ALTERED, code="parquet.authentication") from None
         written = body + size
-    _clear(out[written:])
 
 
 def _places(file_aad: bytes, chunk: Chunk) -> Iterator[tuple[bytes, bytes]]:
