@@ -43,14 +43,14 @@ def plain_reader(path: Path, keys: Any) -> PlainReader:
 
 
 def pyarrow_write(path: Path, rows: Any, kms: LocalKms, encryption: dict[str, Any], **options: Any) -> None:
-    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
+    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(DataKeys(kms)))
     configuration = pe.EncryptionConfiguration(footer_key=TRIPS, cache_lifetime=timedelta(minutes=5), **encryption)
     properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), configuration)
     pq.write_table(rows, path, encryption_properties=properties, **options)
 
 
 def pyarrow_read(path: Path, kms: LocalKms) -> Any:
-    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
+    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(DataKeys(kms)))
     properties = factory.file_decryption_properties(pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
     return pq.ParquetFile(path, decryption_properties=properties).read()
 

@@ -53,6 +53,10 @@ class DataKeys:
         except (InvalidTag, ValueError):
             raise WrongKey(misfit(material.master_key)) from None
 
+    def remember(self, master_key: str, wrapped_kek: str, kek: bytes) -> None:
+        """Take a key encryption key that was just made, so that the key service need not be asked for it."""
+        self._keks[master_key, wrapped_kek] = (self.clock() + self.lifetime_s, kek)
+
     def _kek(self, material: KeyMaterial) -> bytes:
         """The key encryption key, from memory while its lifetime lasts.
 
@@ -66,7 +70,7 @@ class DataKeys:
             kek = self.kms.unwrap(material.master_key, decode(material.wrapped_kek))
             if len(kek) not in _KEK_SIZES:
                 raise WrongKey(misfit(material.master_key))
-            self._keks[name] = (self.clock() + self.lifetime_s, kek)
+            self.remember(*name, kek)
         return kek
 
 

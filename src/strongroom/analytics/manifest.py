@@ -44,6 +44,7 @@ class Part:
         rows: Number of rows.
         tail: SHA-256 of the file's tail, 32 bytes.
         key: SHA-256 of the key metadata of its footer, 32 bytes.
+        prepared: SHA-256 of its prepared footer, 32 bytes; empty if it has none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Part:
     rows: int
     tail: bytes
     key: bytes
+    prepared: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,14 @@ def serialize_manifest(manifest: Manifest) -> bytes:
 
 
 def _part_json(part: Part) -> JsonValue:
-    return {
+    members: dict[str, JsonValue] = {
         "name": part.name,
         "size": part.size,
         "rows": part.rows,
         "tail": part.tail.hex(),
         "key": part.key.hex(),
     }
+    return members | {"prepared": part.prepared.hex()} if part.prepared else members
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -167,6 +170,7 @@ def _part(value: object) -> Part:
         members.number("rows"),
         members.octets("tail", DIGEST_SIZE),
         members.octets("key", DIGEST_SIZE),
+        members.octets("prepared", DIGEST_SIZE) if "prepared" in members else b"",
     )
     members.finish()
     return part

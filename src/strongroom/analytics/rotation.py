@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from strongroom.analytics.datakeys import Rewrapping
+from strongroom.analytics.datakeys import DataKeys, Rewrapping
+from strongroom.analytics.footers import keep_prepared
 from strongroom.analytics.manifest import Column, Manifest, Part
 from strongroom.analytics.parquet.columns import rewrap_columns
 from strongroom.analytics.parquet.footer import parse_tail, rebuild_tail
@@ -51,7 +52,8 @@ def rotate(folder: Path, name: str, renamed: Mapping[str, str], reading: Reading
     written: list[Part] = []
     try:
         for part in table.parts:
-            written.append(_rotate_part(part, part_name(table.manifest.version + 1, len(written)), rewrap))
+            name_now = part_name(table.manifest.version + 1, len(written))
+            written.append(_rotate_part(part, name_now, rewrap, reading.data_keys))
         manifest = _rotated(table, written, renamed)
         publish(
             folder, manifest, Writing(reading.data_keys.kms, signer, reading.versions), replaced=table.manifest.parts
@@ -75,16 +77,17 @@ def _rotated(table: Table, parts: list[Part], renamed: Mapping[str, str]) -> Man
     )
 
 
-def _rotate_part(part: OpenPart, name: str, rewrap: Rewrapping) -> Part:
+def _rotate_part(part: OpenPart, name: str, rewrap: Rewrapping, data_keys: DataKeys) -> Part:
     footer = rewrap_columns(part.footer.metadata, rewrap)
     raw = rebuild_tail(part.tail, part.footer.cipher, rewrap(part.tail.key_metadata), footer, os.urandom(12))
     target = part.path.with_name(name)
     with NewFile(target) as file:
         _copy(part.path, file, part.tail.start)
         file.write_at(raw, part.tail.start)
-    tail = parse_tail(raw, part.tail.start)
+        tail = parse_tail(raw, part.tail.start)
+        prepared = keep_prepared(target, tail, data_keys)
     key = hashlib.sha256(tail.key_metadata).digest()
-    return Part(target.name, part.tail.start + len(raw), part.part.rows, tail.digest, key)
+    return Part(target.name, part.tail.start + len(raw), part.part.rows, tail.digest, key, prepared)
 
 
 def _copy(source: Path, target: NewFile, size: int) -> None:

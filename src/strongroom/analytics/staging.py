@@ -16,7 +16,9 @@ from strongroom.room.file_errors import file_errors
 
 SCHEMES: Final = ("abfs", "abfss", "s3", "gs")
 MAX_FILES: Final = 100_000
-_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet")
+_PART: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet|_[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.parquet\.footer"
+)
 _UNFINISHED: Final = ".unfinished"
 
 

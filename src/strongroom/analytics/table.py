@@ -4,15 +4,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from strongroom.analytics.datakeys import DataKeys
+from strongroom.analytics.footers import find_footer
 from strongroom.analytics.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Part, open_manifest
-from strongroom.analytics.parquet.columns import Footer, open_footer
+from strongroom.analytics.parquet.columns import Footer
 from strongroom.analytics.parquet.decrypted import DecryptedFile
 from strongroom.analytics.parquet.footer import Tail, read_tail
 from strongroom.analytics.parquet.reader import PlainReader
-from strongroom.analytics.parquet.thrift import Field
 from strongroom.analytics.versions import Versions, check_version
 from strongroom.errors import (
     ConfigurationError,
@@ -22,8 +21,6 @@ from strongroom.errors import (
     VerificationError,
 )
 from strongroom.room.file_errors import file_errors
-
-_SCHEMA: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,7 @@ def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
 def _open_part(path: Path, part: Part, data_keys: DataKeys) -> OpenPart:
     try:
         tail = _checked_tail(path, part)
-        return OpenPart(path, part, tail, open_footer(tail, data_keys))
+        return OpenPart(path, part, tail, find_footer(path, tail, part.prepared, data_keys))
     except StrongroomError as error:
         _name_file(error, path)
         raise
@@ -206,8 +203,7 @@ def _checked_tail(path: Path, part: Part) -> Tail:
 
 def _refuse_drift(manifest: Manifest, parts: tuple[OpenPart, ...]) -> None:
     for part in parts:
-        schema: Field = part.footer.metadata[_SCHEMA]
-        if schema != parts[0].footer.metadata[_SCHEMA]:
+        if part.footer.schema != parts[0].footer.schema:
             raise FormatError(
                 f"table {manifest.table}: the columns of {part.path.name} differ from those of {parts[0].path.name}",
                 code="table.schema_drift",

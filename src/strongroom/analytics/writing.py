@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
-from strongroom.analytics.datakeys import KEY_LIFETIME_S
+from strongroom.analytics.datakeys import KEY_LIFETIME_S, DataKeys
+from strongroom.analytics.footers import keep_prepared, prepared_path
 from strongroom.analytics.kms import Kms
 from strongroom.analytics.manifest import MANIFEST_NAME, Column, Manifest, Part, seal_manifest
 from strongroom.analytics.parquet.footer import MAGIC, parse_tail
@@ -90,6 +91,9 @@ class FileEncryption:
         protection: Which master key guards what.
         schema: Arrow schema of the table.
 
+    Attributes:
+        data_keys: Finds the data keys of the files that were written.
+
     Raises:
         ConfigurationError: A column with a key of its own is not in the schema, or a name can't be written in the key
             tools' mapping of keys to columns.
@@ -107,7 +111,8 @@ class FileEncryption:
                 f"with column keys, a column's name can't hold any of {''.join(sorted(_SEPARATORS))}: {bad[0][:100]!r}",
                 code="analytics.column_name",
             )
-        self._factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
+        self.data_keys = DataKeys(kms)
+        self._factory = pe.CryptoFactory(lambda _config: _PyarrowKms(self.data_keys))
         self._connection = pe.KmsConnectionConfig()
         self._configuration = pe.EncryptionConfiguration(
             footer_key=protection.key,
@@ -139,16 +144,18 @@ def _keys(protection: Protection, schema: pa.Schema) -> dict[str, Any]:
 
 
 class _PyarrowKms(pe.KmsClient):  # type: ignore[misc]  # pyarrow has no types
-    def __init__(self, kms: Kms) -> None:
+    def __init__(self, data_keys: DataKeys) -> None:
         super().__init__()
-        self._kms = kms
+        self._data_keys = data_keys
 
     def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
-        return base64.b64encode(self._kms.wrap(master_key_identifier, key_bytes))
+        wrapped = base64.b64encode(self._data_keys.kms.wrap(master_key_identifier, key_bytes))
+        self._data_keys.remember(master_key_identifier, wrapped.decode(), key_bytes)
+        return wrapped
 
     def unwrap_key(self, wrapped_key: str | bytes, master_key_identifier: str) -> bytes:
         text = wrapped_key.decode() if isinstance(wrapped_key, bytes) else wrapped_key
-        return self._kms.unwrap(master_key_identifier, decode(text))
+        return self._data_keys.kms.unwrap(master_key_identifier, decode(text))
 
 
 class _TailKeeper(FileSink):
@@ -213,9 +220,10 @@ def write_part(folder: Path, name: str, batches: Iterable[Any], schema: pa.Schem
             for group in _row_groups(batches, schema):
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
                 rows += group.num_rows
-        tail = sink.tail()
-    crypto = parse_tail(tail, sink.size - len(tail))
-    return Part(name, sink.size, rows, crypto.digest, hashlib.sha256(crypto.key_metadata).digest())
+        raw = sink.tail()
+        tail = parse_tail(raw, sink.size - len(raw))
+        prepared = keep_prepared(folder / name, tail, encryption.data_keys)
+    return Part(name, sink.size, rows, tail.digest, hashlib.sha256(tail.key_metadata).digest(), prepared)
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
@@ -392,7 +400,8 @@ def publish(folder: Path, manifest: Manifest, writing: Writing, *, replaced: Ite
 
 
 def remove_parts(folder: Path, parts: Iterable[Part]) -> None:
-    """Remove files of a table, those already gone too."""
+    """Remove files of a table and what stands beside them; those already gone too."""
     for part in parts:
-        with file_errors(folder / part.name):
-            (folder / part.name).unlink(missing_ok=True)
+        for path in (folder / part.name, prepared_path(folder / part.name)):
+            with file_errors(path):
+                path.unlink(missing_ok=True)

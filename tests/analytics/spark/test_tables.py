@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 import pytest
 
+from strongroom.analytics.datakeys import DataKeys
 from strongroom.analytics.embedded import EmbeddedEngine
 from strongroom.analytics.kms import LocalKms
 from strongroom.analytics.manifest import MANIFEST_NAME, Column, Manifest, Part, seal_manifest
@@ -38,7 +39,7 @@ def test_pyarrow_alone_reads_what_spark_writes(
     manifest = opened.write(
         opened.table("trips", folder / "trips"), "copy", folder / "copy", key=TRIPS, column_keys=column_keys
     )
-    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
+    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(DataKeys(kms)))
     properties = factory.file_decryption_properties(pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
     read = pq.ParquetFile(folder / "copy" / manifest.parts[0].name, decryption_properties=properties).read()
     assert read.replace_schema_metadata().cast(rows.schema).equals(rows)
@@ -87,7 +88,7 @@ def test_spark_reads_files_of_pyarrow_under_our_manifest(
     opened: Session, rows: Any, folder: Path, kms: LocalKms, signer: Any, wrapping: str, bits: int
 ) -> None:
     folder.mkdir()
-    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(kms))
+    factory = pe.CryptoFactory(lambda _config: _PyarrowKms(DataKeys(kms)))
     configuration = pe.EncryptionConfiguration(
         footer_key=TRIPS,
         uniform_encryption=True,

@@ -3,6 +3,7 @@
 Source: parquet.thrift, FileMetaData, SchemaElement, RowGroup, ColumnChunk, ColumnMetaData, ColumnCryptoMetaData.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,7 @@ from strongroom.errors import FormatError, KeyReleaseError
 # Decoded are FileMetaData, its lists, RowGroup, its columns, ColumnChunk, ColumnMetaData; what is inside that is not.
 _DEPTH: Final = 5
 # FileMetaData
-_SCHEMA, _ROW_GROUPS, _KEY_VALUES, _COLUMN_ORDERS = 2, 4, 5, 7
+_SCHEMA, _ROWS, _ROW_GROUPS, _KEY_VALUES, _COLUMN_ORDERS = 2, 3, 4, 5, 7
 _ENCRYPTION: Final = (8, 9)
 # SchemaElement
 _NAME, _NUM_CHILDREN = 4, 5
@@ -37,41 +38,43 @@ _COLUMN_KEY, _KEY_METADATA = 2, 2
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """A decrypted footer.
+    """What a reader needs of a decrypted footer.
 
     Args:
-        metadata: FileMetaData as it was encrypted.
+        tail: Where it stands.
+        cipher: Cipher of its key.
+        rows: Number of rows of the file.
+        schema: SHA-256 of the file's schema, 32 bytes.
         column_keys: Key metadata of every column that has a key of its own, by dotted path.
         refused: Why a column can't be read, by dotted path.
         chunks: Every readable column chunk.
         plain: FileMetaData of the plaintext view: readable top-level columns only, nothing about encryption.
-        cipher: Cipher of the footer's key.
         uncompressed: Whether a readable column chunk is not compressed.
     """
 
-    metadata: Struct
+    tail: Tail
+    cipher: AESGCM
+    rows: int
+    schema: bytes
     column_keys: dict[str, bytes]
     refused: dict[str, KeyReleaseError]
     chunks: list[Chunk]
     plain: bytes
-    cipher: AESGCM
     uncompressed: bool
 
     @property
-    def rows(self) -> int:
-        """Number of rows of the file."""
-        return int(self.metadata[3].value)
+    def metadata(self) -> Struct:
+        """FileMetaData as it was encrypted; decrypted at each call."""
+        return _decrypt(self.tail, self.cipher)
 
 
-def decrypt_footer(tail: Tail, data_key: DataKey) -> Struct:
-    """Decrypt FileMetaData.
+def _decrypt(tail: Tail, cipher: AESGCM) -> Struct:
+    """FileMetaData.
 
     Raises:
         FormatError: It doesn't follow the format.
         Tampered: It was altered, or the key is not the file's.
-        KeyReleaseError: There is no right to the footer's key.
     """
-    cipher = modules.cipher_for(data_key(tail.key_metadata))
     aad = modules.associated_data(tail.file_aad, modules.FOOTER)
     plaintext, end = modules.open_module(cipher, memoryview(tail.raw), tail.footer_at, aad)
     if end != len(tail.raw) - 8:
@@ -91,9 +94,10 @@ def open_footer(tail: Tail, data_key: DataKey) -> Footer:
         Tampered: It was altered, or a key is not the file's.
         KeyReleaseError: There is no right to the footer's key.
     """
-    metadata = decrypt_footer(tail, data_key)
+    cipher = modules.cipher_for(data_key(tail.key_metadata))
+    metadata = _decrypt(tail, cipher)
     try:
-        return _Opening(tail, metadata, data_key).footer()
+        return _Opening(tail, cipher, metadata, data_key).footer()
     except (KeyError, AttributeError, TypeError, IndexError):
         raise FormatError("the footer lacks a required field", code="parquet.malformed") from None
 
@@ -140,9 +144,9 @@ def dotted(path: Items) -> str:
 
 
 class _Opening:
-    def __init__(self, tail: Tail, metadata: Struct, data_key: DataKey) -> None:
+    def __init__(self, tail: Tail, cipher: AESGCM, metadata: Struct, data_key: DataKey) -> None:
         self._tail, self._metadata, self._data_key = tail, metadata, data_key
-        self._footer_cipher = modules.cipher_for(data_key(tail.key_metadata))
+        self._footer_cipher = cipher
         self._ciphers: dict[bytes, AESGCM | KeyReleaseError] = {}
         self._column_keys: dict[str, bytes] = {}
         self._refused: dict[str, KeyReleaseError] = {}
@@ -154,12 +158,14 @@ class _Opening:
         opened = [self._row_group(index, group) for index, group in enumerate(groups)]
         plain = write_struct(self._plain(opened))
         return Footer(
-            self._metadata,
+            self._tail,
+            self._footer_cipher,
+            int(self._metadata[_ROWS].value),
+            hashlib.sha256(write_struct({_SCHEMA: self._metadata[_SCHEMA]})).digest(),
             self._column_keys,
             self._refused,
             self._chunks,
             plain,
-            self._footer_cipher,
             self._uncompressed,
         )
 

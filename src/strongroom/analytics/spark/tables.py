@@ -16,6 +16,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from strongroom.analytics.datakeys import DataKeys
+from strongroom.analytics.footers import keep_prepared
 from strongroom.analytics.manifest import Column, Manifest, Part
 from strongroom.analytics.parquet.columns import open_footer
 from strongroom.analytics.parquet.footer import read_tail
@@ -232,8 +233,10 @@ def _read_back(path: Path, label: str, writing: Writing) -> OpenPart:
         tail = read_tail(read_at, size)
     if tail.aad_prefix != label.encode():
         raise VerificationError(f"{path.name} is not what was just written there", code="table.write_swapped")
-    footer = open_footer(tail, DataKeys(writing.kms))
-    part = Part(path.name, size, footer.rows, tail.digest, hashlib.sha256(tail.key_metadata).digest())
+    data_keys = DataKeys(writing.kms)
+    footer = open_footer(tail, data_keys)
+    key = hashlib.sha256(tail.key_metadata).digest()
+    part = Part(path.name, size, footer.rows, tail.digest, key, keep_prepared(path, tail, data_keys))
     return OpenPart(path, part, tail, footer)
 
 
