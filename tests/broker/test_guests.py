@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,10 @@ from strongroom.attestation.policy import AppraisalPolicy, SnpExpectations, SnpI
 from strongroom.broker.amd_collateral import find_amd_collateral, store_amd_collateral, stored_amd_collateral
 from strongroom.broker.collateral_watch import warn_of_expiry
 from strongroom.broker.grants import Grant
-from strongroom.errors import VerificationError
+from strongroom.broker.pcs import platform_of_quote
+from strongroom.errors import ConfigurationError, VerificationError
+from strongroom.formats.evidence import DcapEvidence, serialize_evidence
+from strongroom.formats.quote import parse_quote
 from strongroom.platforms.relay import find_relay, serve_relay
 from strongroom.ratls.certificate import attested_certificate
 
@@ -151,6 +155,16 @@ def test_a_pod_behind_the_relay_gets_the_nodes_keys(
 
 
 class TestCollateral:
+    def test_intels_service_is_not_asked_about_amds_processors(self, amd: "AmdDouble") -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            platform_of_quote(amd.evidence())
+        assert caught.value.code == "collateral.wanted"
+
+    def test_a_virtual_tpms_evidence_names_its_hardware(self, vtpm: "VtpmDouble", testdata: Path) -> None:
+        raw = (testdata / "attestation" / "quotes" / "tdx_v4_uptodate.bin").read_bytes()
+        evidence = serialize_evidence(vtpm.parts(DcapEvidence(raw, parse_quote(raw)), bytes(64)))
+        assert platform_of_quote(evidence) == platform_of_quote(raw)
+
     def test_it_is_checked_before_it_is_stored(self, broker: "Broker", amd: "AmdDouble", clock: "Clock") -> None:
         folder = broker.files.collateral
         stale = fresh_collateral(amd, clock, days=0)

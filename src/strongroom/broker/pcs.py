@@ -22,8 +22,8 @@ from cryptography import x509
 from strongroom.attestation.collateral import MAX_CHAIN_BYTES, MAX_CRL_BYTES, MAX_DOCUMENT_BYTES, Collateral
 from strongroom.attestation.collateral_check import PckCa
 from strongroom.errors import ConfigurationError, FormatError, UnavailableError
+from strongroom.formats.evidence import SnpEvidence, VtpmEvidence, parse_evidence
 from strongroom.formats.pck import pck_extension_of
-from strongroom.formats.quote import parse_quote
 
 PCS_API: Final = "https://api.trustedservices.intel.com"
 PCS_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -158,12 +158,19 @@ async def _read(answer: httpx.Response, what: str, max_bytes: int) -> bytes:
 
 
 def platform_of_quote(quote: bytes) -> Wanted:
-    """Which collateral judges the platform of a quote; nothing of the quote is verified.
+    """Which collateral judges the platform of a quote or other evidence; nothing of it is verified.
 
     Raises:
         FormatError: Not a quote with a PCK chain.
+        ConfigurationError: Evidence of an AMD processor (``collateral.wanted``).
     """
-    parsed = parse_quote(quote)
+    evidence = parse_evidence(quote)
+    hardware = evidence.hardware if isinstance(evidence, VtpmEvidence) else evidence
+    if isinstance(hardware, SnpEvidence):
+        raise ConfigurationError(
+            "the evidence is of an AMD processor", code="collateral.wanted", hint="strongroom broker amd-collateral"
+        )
+    parsed = hardware.quote
     chain = parsed.certification.chain_der
     if not chain:
         raise FormatError("the quote carries no PCK chain", code="quote.certification")
