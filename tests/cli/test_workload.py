@@ -247,12 +247,12 @@ class TestRun:
 
 class TestPlatform:
     def test_detect_prints_what_was_found(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("strongroom.platforms.detect.detect", GraminePlatform)
+        monkeypatch.setattr("strongroom.platforms.detect.detect", lambda **_places: GraminePlatform())
         assert command("platform", "detect") == Result(0, "gramine\n", "")
         assert json.loads(command("platform", "detect", "--json").out) == {"platform": "gramine", "tee": "sgx"}
 
     def test_detect_finds_nothing(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("strongroom.platforms.detect.detect", lambda: None)
+        monkeypatch.setattr("strongroom.platforms.detect.detect", lambda **_places: None)
         result = command("platform", "detect")
         assert (result.status, result.out) == (0, "none\n")
         assert "hint: " in result.err

@@ -299,7 +299,7 @@ def test_the_broker_s_files_are_laid_out_as_it_wants_them(tmp_path: Path) -> Non
     for folder in ("files", "root-key", "keys", "data"):
         (tmp_path / folder).mkdir()
     names = ("broker.toml", "broker.db", "ca.pem", "server.pem", "admin.pub", "server.key", "simulated.der",
-             "collateral.intel.sgx-00906ed50000.json")  # fmt: skip
+             "collateral.amd.vcek-milan.json", "collateral.intel.sgx-00906ed50000.json")  # fmt: skip
     for name in names:
         (tmp_path / "files" / f".{name}").write_text(name)
         (tmp_path / "files" / name).symlink_to(f".{name}")  # as a Secret's volume has them
@@ -310,6 +310,7 @@ def test_the_broker_s_files_are_laid_out_as_it_wants_them(tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr
     data = tmp_path / "data"
     assert (data / "collateral" / "intel" / "sgx-00906ed50000.json").read_text() == names[-1]
+    assert (data / "collateral" / "amd" / "vcek-milan.json").exists()
     assert (data / "roots" / "simulated.der").exists()
     assert not (data / "root.key").exists()
     assert (tmp_path / "keys" / "root.key").stat().st_mode & 0o777 == 0o600

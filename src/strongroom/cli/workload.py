@@ -127,6 +127,7 @@ def run(
 
     The exit status is the command's own.
     """
+    from strongroom.composition import EVIDENCE_SOCKET
     from strongroom.workload import load_workload
     from strongroom.workload.launch import launch
 
@@ -137,8 +138,7 @@ def run(
         "STRONGROOM_STORAGE": str(storage.absolute()),
         "STRONGROOM_PLATFORM": platform.value,
     }
-    if HOSTS_WORD in os.environ:
-        settings[HOSTS_WORD] = os.environ[HOSTS_WORD]
+    settings |= {name: os.environ[name] for name in (HOSTS_WORD, EVIDENCE_SOCKET) if name in os.environ}
     if platform is PlatformChoice.SIMULATED:
         settings |= _simulated_settings(simulated_machine)
         _say("platform: simulated (nothing is protected from the owner of this machine)")
