@@ -1,4 +1,7 @@
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +55,41 @@ def test_two_publications_at_once_lose_neither(storage: Any, bundle: Bundle, mon
     catalog = read_catalog(storage, "loan")
     assert [(v.number, v.note) for v in catalog.versions] == [(1, "other"), (2, "mine")]
     assert load_model(storage, "loan", 2).metadata["version"] == mine.number == 2
+
+
+def test_another_process_waits_while_the_catalog_is_written(storage: Any, bundle: Bundle) -> None:
+    """Two that have both read the catalog before either writes it would lose one entry."""
+    lock, other_is_there = threading.Lock(), threading.Event()
+    create = storage.create
+
+    def publish_other() -> None:
+        publish(storage, "loan", bundle, now=NOW, note="other")
+        other_is_there.set()
+
+    other = threading.Thread(target=publish_other)
+
+    @contextmanager
+    def locked(folder: str) -> Iterator[None]:
+        assert folder == "models/loan"
+        if threading.current_thread() is other:
+            other_is_there.set()
+        with lock:
+            yield
+
+    @contextmanager
+    def slow(path: str, /) -> Iterator[Any]:
+        if path.endswith("catalog.json") and not other.ident:
+            other.start()
+            assert other_is_there.wait(30)
+        with create(path) as sink:
+            yield sink
+
+    storage.create, storage.lock = slow, locked
+    publish(storage, "loan", bundle, now=NOW, note="mine")
+    other.join()
+    assert [(v.number, v.note) for v in read_catalog(storage, "loan").versions] == [(1, "mine"), (2, "other")]
+    promote(storage, "loan", 1)
+    assert read_catalog(storage, "loan").champion == 1
 
 
 def test_the_first_version_is_served_even_as_a_challenger(storage: Any, bundle: Bundle) -> None:

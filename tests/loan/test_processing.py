@@ -1,5 +1,7 @@
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from strongroom.loan.processing import ProcessSettings, process, read_manifest, 
 from strongroom.loan.split import row_hashes
 from strongroom.loan.writing import write_csv
 
+RUN = "0" * 64
+
 
 def parquet(book: LoanBook, size: int = 0) -> bytes:
     sink = io.BytesIO()
-    write_processed(augment(book, max(size, len(book)), seed=0), sink)
+    write_processed(augment(book, max(size, len(book)), seed=0), sink, run=RUN)
     return sink.getvalue()
 
 
@@ -33,7 +37,7 @@ def ready(storage: Any, small_book: LoanBook) -> Any:
 
 
 def test_rows_read_back_equal_with_their_origin(small_book: LoanBook) -> None:
-    rows = read_processed(io.BytesIO(parquet(small_book, 5_000)))
+    rows = read_processed(io.BytesIO(parquet(small_book, 5_000)), run=RUN)
     assert rows.augmented.tolist() == [False] * 3_000 + [True] * 2_000
     real = rows.real()
     for name, values in small_book.numbers.items():
@@ -46,7 +50,7 @@ def test_rows_read_back_equal_with_their_origin(small_book: LoanBook) -> None:
 def test_kept_columns_travel_along(small_book: LoanBook) -> None:
     groups = np.array(["é", ""] * 1_500, object)
     book = LoanBook(small_book.numbers, small_book.codes, small_book.target, {"group": groups})
-    rows = read_processed(io.BytesIO(parquet(book, 4_000)))
+    rows = read_processed(io.BytesIO(parquet(book, 4_000)), run=RUN)
     assert rows.book.extra["group"].tolist() == (groups.tolist() * 2)[:4_000]
 
 
@@ -76,7 +80,7 @@ def altered(small_book: LoanBook, name: str, values: Any) -> bytes:
 )
 def test_refuses_columns_of_another_kind(small_book: LoanBook, name: str, values: Any) -> None:
     with pytest.raises(FormatError) as refused:
-        read_processed(io.BytesIO(altered(small_book, name, values)))
+        read_processed(io.BytesIO(altered(small_book, name, values)), run=RUN)
     assert refused.value.code == "loan.processed"
 
 
@@ -88,14 +92,14 @@ def test_refuses_another_table_an_empty_one_and_a_cut_file(small_book: LoanBook)
     whole = parquet(small_book)
     for raw in (other.getvalue(), empty.getvalue(), whole[:-1], whole[: len(whole) // 2], whole[4:], b""):
         with pytest.raises(FormatError):
-            read_processed(io.BytesIO(raw))
+            read_processed(io.BytesIO(raw), run=RUN)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda middle: b"PAR1" + middle + b"PAR1"))
 def test_any_bytes_give_the_documented_error(raw: bytes) -> None:
     with pytest.raises(FormatError):
-        read_processed(io.BytesIO(raw))
+        read_processed(io.BytesIO(raw), run=RUN)
 
 
 def test_the_manifest_reads_back_equal(ready: Any) -> None:
@@ -187,3 +191,48 @@ def test_progress_ends_at_the_total(ready: Any) -> None:
 def test_refuses_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         ProcessSettings(**wrong)
+
+
+class TestForce:
+    """A second data step into the same folder."""
+
+    @pytest.fixture
+    def first(self, ready: Any) -> dict[str, bytes]:
+        process(ready, "data/loans.csv", "p", ProcessSettings(seed=1))
+        return dict(ready.files)
+
+    @pytest.mark.parametrize("after", [1, 600_000])
+    def test_a_step_that_is_stopped_midway_leaves_the_files_of_the_one_before(
+        self, ready: Any, first: dict[str, bytes], after: int
+    ) -> None:
+        def stop(done: int, _wanted: int) -> None:
+            if done >= after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            process(ready, "data/loans.csv", "p", ProcessSettings(size=600_000, seed=2), progress=stop)
+        assert ready.files == first
+
+    @pytest.mark.parametrize("name", ["train.parquet", "test.parquet", "manifest.json"])
+    def test_files_of_two_steps_are_never_read_as_one(self, ready: Any, first: dict[str, bytes], name: str) -> None:
+        process(ready, "data/loans.csv", "p", ProcessSettings(seed=2))
+        assert all(ready.files[path] != first[path] for path in first if path.startswith("p/"))
+        ready.files[f"p/{name}"] = first[f"p/{name}"]
+        with pytest.raises(FormatError) as refused:
+            [read_rows(ready, "p", side) for side in ("train", "test")]
+        assert refused.value.code == "loan.mixed"
+        assert "--force" in str(refused.value.hint)
+
+    def test_the_manifest_takes_its_place_last(self, ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        placed: list[str] = []
+        create = ready.create
+
+        @contextmanager
+        def noted(path: str, /) -> Iterator[Any]:
+            with create(path) as sink:
+                yield sink
+            placed.append(path)
+
+        monkeypatch.setattr(ready, "create", noted)
+        process(ready, "data/loans.csv", "p")
+        assert placed == ["p/train.parquet", "p/test.parquet", "p/manifest.json"]

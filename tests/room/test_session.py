@@ -139,6 +139,16 @@ def test_nothing_outside_the_mounts_can_be_reached(authorized: "World", path: st
                 reach(path)
 
 
+def test_a_lock_is_an_empty_file_in_a_writable_folder(authorized: "World") -> None:
+    with authorized.enter() as room:
+        with room.lock("out/models/loan"):
+            assert (authorized.storage / "out/models/loan/.lock").read_bytes() == b""
+        for folder, code in (("data", "room.read_only"), ("../out", "room.path")):
+            with pytest.raises(ConfigurationError) as refusal:
+                room.lock(folder)
+            assert refusal.value.code == code
+
+
 def test_a_read_only_mount_takes_no_file(authorized: "World") -> None:
     with authorized.enter() as room, pytest.raises(ConfigurationError) as refusal:
         room.create("data/new.csv")

@@ -1,6 +1,7 @@
 """The room: keys in memory, sealed files opened and created with them, wiped at the end."""
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -12,9 +13,11 @@ from strongroom.platforms import Platform
 from strongroom.room.client import BrokerAddress, BrokerClient
 from strongroom.room.file_errors import make_folders
 from strongroom.room.files import create_sealed, open_sealed
-from strongroom.workload.definition import Workload
+from strongroom.room.lock import exclusive_lock
+from strongroom.workload.definition import Mount, Workload
 
 WRITABLE: Final = "read-write"
+LOCK_FILE: Final = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,26 @@ class Room:
             WouldOverwrite: The file exists.
         """
         mounted = _relative(path)
+        mount, target = self._writable(mounted)
+        key = self.key(mount.key)
+        return create_sealed(target, key, sealed_path=mounted, overwrite=overwrite, durable=durable)
+
+    def lock(self, folder: str) -> AbstractContextManager[None]:
+        """Keep other rooms that ask for the same lock waiting, so that none writes over what another just wrote.
+
+        Args:
+            folder: Relative path of a folder below a mount of mode ``read-write``; an empty file ``.lock`` stays in it.
+
+        Returns:
+            A context manager; see `strongroom.room.lock.exclusive_lock`.
+
+        Raises:
+            ConfigurationError: As `create`.
+        """
+        _, target = self._writable(_relative(f"{folder}/{LOCK_FILE}"))
+        return exclusive_lock(target)
+
+    def _writable(self, mounted: str) -> tuple[Mount, Path]:
         mount = self._workload.mount_for(mounted)
         if mount.mode != WRITABLE:
             raise ConfigurationError(
@@ -116,8 +139,7 @@ class Room:
         target = self._storage / mounted
         _refuse_link_out(target.parent, self._storage)
         make_folders(target.parent)
-        key = self.key(mount.key)
-        return create_sealed(target, key, sealed_path=mounted, overwrite=overwrite, durable=durable)
+        return mount, target
 
     def exists(self, path: str) -> bool:
         """Whether the storage has something under this path (the host can lie; opening it decides)."""
