@@ -185,7 +185,7 @@ def test_repeating_goes_on_after_a_fault(capsys: pytest.CaptureFixture[str]) -> 
         done.release()
         raise ValueError("secret text")
 
-    with repeating(0.001, work):
+    with repeating("work", 0.001, work):
         assert all(done.acquire(timeout=30) for _ in range(3))
     line = json.loads(capsys.readouterr().err.splitlines()[0])
     assert (line["event"], line["work"], line["error"]) == ("broker.periodic", "work", "ValueError")

@@ -58,4 +58,4 @@ def _warn_of_amd(trusted: Trust, root: AmdRoot, now: datetime) -> int:
 
 def watching(trusted: Trust, clock: Callable[[], datetime]) -> AbstractContextManager[None]:
     """Warn now and every six hours during the block."""
-    return repeating(INTERVAL_S, lambda: warn_of_expiry(trusted, clock()))
+    return repeating("collateral", INTERVAL_S, lambda: warn_of_expiry(trusted, clock()))

@@ -8,10 +8,11 @@ from strongroom.broker.logs import log
 
 
 @contextmanager
-def repeating(interval_s: float, work: Callable[[], object]) -> Iterator[None]:
+def repeating(name: str, interval_s: float, work: Callable[[], object]) -> Iterator[None]:
     """Do work now and at every interval during the block, in a thread of its own. A fault is logged, not the end of it.
 
     Args:
+        name: For the log.
         interval_s: From the end of one turn to the beginning of the next.
         work: What to do.
 
@@ -25,7 +26,7 @@ def repeating(interval_s: float, work: Callable[[], object]) -> Iterator[None]:
             try:
                 work()
             except Exception as error:
-                log.error("broker.periodic", work=getattr(work, "__name__", "work"), error=type(error).__name__)
+                log.error("broker.periodic", work=name, error=type(error).__name__)
             if ended.wait(interval_s):
                 return
 

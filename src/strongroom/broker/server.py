@@ -67,7 +67,7 @@ def serve(folder: Path, *, ready_file: Path | None = None) -> None:
                 with (
                     _also_provisioning(parts, files, values),
                     watching(trusted, utc_now),
-                    repeating(INTERVAL_S, lambda: parts.denials.flush(utc_now())),
+                    repeating("denials", INTERVAL_S, lambda: parts.denials.flush(utc_now())),
                     _ends_on_signals(server),
                 ):
                     server.run(sockets=[listener])
