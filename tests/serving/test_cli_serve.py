@@ -341,14 +341,14 @@ def test_loan_model_from_a_catalog_follows_its_champion(serve: Any, memory: Any,
     status, body, _ = served.http("/v1/models/loan:predict", {"instances": [instance]})
     assert status == 200 and 0 <= body["predictions"][0] <= 1
     promote(storage, "loan", 1)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while served.server.repository.versions("loan") != [1]:
         assert time.monotonic() < until
         time.sleep(0.01)
     file = next(name for name in storage.files if name.startswith("models/loan/v0002"))
     storage.files[file] += b"x"
     promote(storage, "loan", 2)
-    time.sleep(0.1)
+    served.server.repository.poll()
     assert served.server.repository.versions("loan") == [1]  # swapped: does not displace a good one
     with pytest.raises(FormatError):
         catalogs.open("models/loan/2/loan.bundle")
@@ -435,7 +435,7 @@ def test_the_whole_way_from_broker_and_sealed_model_to_an_attested_client(town: 
     town.run("platform", "simulate", "machine")
     town.run("broker", "init", "broker", "--port", broker_port, "--allow-simulated", "--simulated-machine", "machine")
     broker = town.start("broker", "serve", "broker")
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while subprocess.run(
         [sys.executable, "-m", "strongroom", "key", "create", "serve/key/model"],
         env=town.environment, cwd=root, capture_output=True, check=False,
@@ -457,12 +457,10 @@ def test_the_whole_way_from_broker_and_sealed_model_to_an_attested_client(town: 
     server = town.start("workload", "run", "workload/workload.toml")
     assert server.stderr is not None
     lines: list[bytes] = []
-    started = time.monotonic()
     while not any(b"serving:" in line for line in lines):
         line = server.stderr.readline()
         assert line, b"".join(lines).decode()
         lines.append(line)
-    assert time.monotonic() - started < 20
 
     machine = SimulatedMachine.load(root / "machine")
     collateral, simulated = Collateral.from_json(machine.collateral()), TrustRoot("simulated", machine.root_der)

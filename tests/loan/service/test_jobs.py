@@ -1,7 +1,6 @@
 """Long work as jobs: watched, cancelled, bounded, forgotten; the service answers meanwhile."""
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -256,14 +255,11 @@ def test_answers_while_it_trains(
     client = open_client(training=TrainSettings(rounds=200))
     location = client.train(ASYNC, model_name="slow").headers["location"]
     job = client.service.board.find(location.removeprefix("/jobs/"))
-    slowest_s, rounds = 0.0, 0
+    rounds = 0
     while not job.ended.done():
         for path in ("/ping", "/healthz", "/readyz", "/metrics", location):
-            started_s = time.perf_counter()
             assert client.http.get(path).status_code == 200
-            slowest_s = max(slowest_s, time.perf_counter() - started_s)
         assert client.predict(sample_csv).status_code == 200
         rounds += 1
     assert job.state is State.SUCCEEDED
-    assert rounds >= 5
-    assert slowest_s < 0.5
+    assert rounds >= 5  # answers that waited for the training would be one round

@@ -224,19 +224,27 @@ def test_a_body_that_pauses_too_long_is_given_up(open_client: Any, material: Tls
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def let_in(http: httpx.Client, url: str) -> bool:
+    """Whether a request is served; on a loaded machine its head may come too late, too."""
+    try:
+        return http.get(f"{url}/ping").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET /ping HTTP/1.1\r\nHost: loc"])
 def test_idle_connections_do_not_keep_others_out(
     open_client: Any, material: TlsMaterial, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("strongroom.loan.service.server.MAX_CONNECTIONS", 4)
-    client = open_client(head_s=0.5)
+    client = open_client(head_s=1.5)
     with serving(client.service, material) as url, ExitStack() as idle:
         for _ in range(6):
             idle.enter_context(connected(url)).sendall(sent)  # and nobody reads: not even a goodbye is answered
         started_s = time.monotonic()
         with httpx.Client(verify=trusting(), trust_env=False) as http:
-            while http.get(f"{url}/ping").status_code == 503:
-                assert time.monotonic() - started_s < 15
+            while not let_in(http, url):
+                assert time.monotonic() - started_s < 60
 
 
 def test_a_connection_too_many_gets_a_problem_document(
