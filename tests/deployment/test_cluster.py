@@ -103,6 +103,13 @@ def test_delete_keeps_what_is_stored(cluster: Cluster, site: Site) -> None:
     assert load(everything)[-1]["kind"] == "Namespace"
 
 
+def test_delete_leaves_no_namespace_that_takes_privileged_pods(cluster: Cluster, confidential_site: Site) -> None:
+    delete(cluster.kubectl, render(confidential_site, "aks-cvm"))
+    ((_, gone),) = cluster.asked
+    namespaces = [item["metadata"]["name"] for item in load(gone) if item["kind"] == "Namespace"]
+    assert namespaces == ["strongroom-evidence"]
+
+
 def test_status_counts_replicas(cluster: Cluster, site: Site) -> None:
     state = {
         "spec": {"replicas": 2},

@@ -413,6 +413,26 @@ TRICKY = [
 ]
 
 
+def unquoted(node: Any) -> list[str]:
+    """Texts that stand without quotes as values; keys are ours."""
+    if isinstance(node, yaml.ScalarNode):
+        return [node.value] if node.style is None and node.tag.endswith(":str") else []
+    inner = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+    return [text for value in inner for text in unquoted(value)]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_text_of_every_file_is_quoted(site_for: SiteFor, overlay: str) -> None:
+    site = site_for(overlay)
+    components = ["quote-helper", "nginx-ingress", "key-vault"] if overlay == "aks-sgx" else ["gateway-tls"]
+    files = kustomize_tree(site) | spark_files(site, overlay)
+    files["all.yaml"] = dump(render(site, overlay, components))
+    for name, text in files.items():
+        if name.endswith(".yaml"):
+            for document in yaml.compose_all(text, Loader=yaml.SafeLoader):
+                assert unquoted(document) == [], name
+
+
 @pytest.mark.parametrize("text", TRICKY)
 def test_a_text_stays_a_text(text: str) -> None:
     for value in ({"a": text}, {text or "k": "v"}):

@@ -13,6 +13,7 @@ from strongroom.errors import ConfigurationError, UnavailableError
 
 TIMEOUT_S: Final = 120
 MAX_COMPLAINT: Final = 400
+PRIVILEGED: Final = ("pod-security.kubernetes.io/enforce", "privileged")
 _LIBRARY_LOG: Final = re.compile(r"[EWI][0-9]{4} [0-9:.]+ ")
 FIELD_MANAGER: Final = "strongroom"
 # What kubectl may inherit; credential plugins (kubelogin, az) need HOME and PATH.
@@ -143,8 +144,13 @@ def delete(kubectl: Kubectl, objects: Sequence[Object], *, data_too: bool = Fals
         ConfigurationError: kubectl is not installed.
         UnavailableError: The server refused.
     """
-    gone = [item for item in reversed(objects) if data_too or item["kind"] not in KEPT]
+    gone = [item for item in reversed(objects) if data_too or item["kind"] not in KEPT or _relaxed(item)]
     return kubectl.run("delete", "--ignore-not-found", "--wait=false", "--filename", "-", stdin=dump(gone))
+
+
+def _relaxed(item: Object) -> bool:
+    """Whether this is a namespace that takes privileged pods: it holds no data, and must not be left open."""
+    return item["kind"] == "Namespace" and PRIVILEGED in item["metadata"].get("labels", {}).items()
 
 
 @dataclass(frozen=True, slots=True)
