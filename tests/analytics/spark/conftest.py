@@ -23,9 +23,8 @@ from strongroom.analytics.writing import Writing  # noqa: E402
 from strongroom.attestation.policy import ANY, AppraisalPolicy, EnclaveIdentity  # noqa: E402
 from strongroom.attestation.roots import INTEL_ROOT, TrustRoot  # noqa: E402
 from strongroom.broker.app import create_app  # noqa: E402
-from strongroom.broker.audit import StoredAuditLog  # noqa: E402
 from strongroom.broker.grants import Grant  # noqa: E402
-from strongroom.broker.parts import Parts, open_parts  # noqa: E402
+from strongroom.broker.parts import Parts, open_parts, stored_log  # noqa: E402
 from strongroom.broker.server import serving  # noqa: E402
 from strongroom.broker.settings import load_settings  # noqa: E402
 from strongroom.broker.setup import SimulatedTrust, create_broker  # noqa: E402
@@ -148,6 +147,7 @@ class Broker:
     """A real broker on loopback that trusts one simulated machine."""
 
     parts: Parts
+    folder: Path
     environment: dict[str, str]
     """What a workload of that machine is told."""
 
@@ -171,8 +171,8 @@ class Broker:
 
     def attested(self) -> int:
         """How often somebody attested successfully, by the broker's own log."""
-        records = cast("StoredAuditLog", self.parts.audit).read()
-        entries = [parse_json_object(record.record, max_bytes=1 << 20) for record in records]
+        with stored_log(self.folder) as log:
+            entries = [parse_json_object(record.record, max_bytes=1 << 20) for record in log.read()]
         return sum(entry["event"] == "attest" and entry["decision"] == "allow" for entry in entries)
 
 
@@ -197,7 +197,7 @@ def broker(tmp_path: Path, java: None) -> Iterator[Broker]:
             "STRONGROOM_PLATFORM": "simulated",
             "STRONGROOM_SIMULATED_MACHINE": str(tmp_path / "machine"),
         }
-        yield Broker(parts, environment)
+        yield Broker(parts, tmp_path / "broker", environment)
     parts.close()
 
 
