@@ -9,12 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from strongroom.cli.deploy import app
+from strongroom.deployment.kubernetes.copying import copy_files
 from strongroom.deployment.kubernetes.kubectl import Kubectl, apply, delete, status
 from strongroom.deployment.kubernetes.precheck import precheck
-from strongroom.deployment.kubernetes.render import render
+from strongroom.deployment.kubernetes.render import render, spark_run
+from strongroom.deployment.kubernetes.rules import validate
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.text import load
-from strongroom.errors import ConfigurationError, PolicyRejected, UnavailableError
+from strongroom.errors import ConfigurationError, FormatError, PolicyRejected, UnavailableError
+from strongroom.room.files import create_sealed
 
 PROGRAM = """#!{python}
 import json, pathlib, sys
@@ -108,6 +111,68 @@ def test_delete_leaves_no_namespace_that_takes_privileged_pods(cluster: Cluster,
     ((_, gone),) = cluster.asked
     namespaces = [item["metadata"]["name"] for item in load(gone) if item["kind"] == "Namespace"]
     assert namespaces == ["strongroom-evidence"]
+
+
+class TestCopy:
+    @pytest.fixture
+    def sealed(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "sealed"
+        (folder / "1").mkdir(parents=True)
+        for name in ("a", "1/model.ubj"):
+            with create_sealed(folder / name, b"0123456789abcdef", sealed_path=name) as file:
+                file.write(b"x")
+        return folder
+
+    def objects(self, site: Site) -> list[dict[str, Any]]:
+        return [*render(site, "aks-sgx"), *spark_run(site, "aks-sgx")]
+
+    def test_brings_every_file_and_leaves_no_pod_behind(self, cluster: Cluster, site: Site, sealed: Path) -> None:
+        copied = copy_files(cluster.kubectl, self.objects(site), sealed, "model-server-models", "models/loan")
+        assert copied == ["models/loan/1/model.ubj", "models/loan/a"]
+        verbs = [arguments[0] for arguments, _ in cluster.asked]
+        assert verbs == ["apply", "wait", "exec", "exec", "cp", "cp", "delete"]
+        assert cluster.asked[4][0][-1] == "strongroom-copy:/storage/models/loan/1/model.ubj"
+
+    @pytest.mark.parametrize(
+        ("claim", "account"),
+        [("loan-files", "loan-service"), ("model-server-models", "model-server"), ("spark-storage", "spark-driver")],
+    )
+    def test_the_pod_is_restricted_and_has_the_account_that_may_mount(
+        self, cluster: Cluster, site: Site, sealed: Path, claim: str, account: str
+    ) -> None:
+        copy_files(cluster.kubectl, self.objects(site), sealed / "a", claim, "a")
+        (pod,) = load(cluster.asked[0][1])
+        assert pod["spec"]["serviceAccountName"] == account
+        assert ("azure.workload.identity/use" in pod["metadata"]["labels"]) is (claim == "loan-files")
+        assert validate([*self.objects(site), pod]) == validate(self.objects(site))
+
+    def test_a_failed_copy_leaves_no_pod_behind(self, cluster: Cluster, site: Site, sealed: Path) -> None:
+        cluster.answer((["wait"], 1, "timed out waiting for the condition"))
+        with pytest.raises(UnavailableError, match="timed out"):
+            copy_files(cluster.kubectl, self.objects(site), sealed, "loan-files", "data")
+        assert cluster.asked[-1][0][:3] == ["delete", "pod", "strongroom-copy"]
+
+    def test_what_is_not_sealed_stays_here(self, cluster: Cluster, site: Site, sealed: Path) -> None:
+        for text in (b"in the clear", b"PAR1 in the clear PAR1"):
+            (sealed / "secret.csv").write_bytes(text)
+            with pytest.raises(FormatError):
+                copy_files(cluster.kubectl, self.objects(site), sealed, "loan-files", "data")
+        assert cluster.asked == []
+        (sealed / "secret.csv").write_bytes(b"PARE" + bytes(20) + b"PARE")
+        assert copy_files(cluster.kubectl, self.objects(site), sealed / "secret.csv", "spark-storage", "tables/a")
+
+    @pytest.mark.parametrize("target", ["../a", "/a", "", "a/../../b", "a\nb"])
+    def test_refuses_paths_that_lead_elsewhere(self, cluster: Cluster, site: Site, sealed: Path, target: str) -> None:
+        with pytest.raises(ConfigurationError):
+            copy_files(cluster.kubectl, self.objects(site), sealed, "loan-files", target)
+
+    @pytest.mark.parametrize("claim", ["quote-helper", "evidence", "data", "other"])
+    def test_refuses_claims_that_are_no_workload_s_storage(
+        self, cluster: Cluster, site: Site, sealed: Path, claim: str
+    ) -> None:
+        with pytest.raises(ConfigurationError):
+            copy_files(cluster.kubectl, self.objects(site), sealed, claim, "a")
+        assert cluster.asked == []
 
 
 def test_status_counts_replicas(cluster: Cluster, site: Site) -> None:

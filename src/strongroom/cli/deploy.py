@@ -230,6 +230,26 @@ def status(
         raise UnavailableError(f"not ready: {', '.join(waiting)}", code="deploy.status")
 
 
+@app.command(epilog="Example: strongroom deploy copy site/site.toml ssl.cfg.sealed model-server-models config/ssl.cfg")
+def copy(
+    site: SiteFile,
+    source: Annotated[Path, typer.Argument(metavar="SEALED", help="A sealed file, or a folder of them.")],
+    claim: Annotated[str, typer.Argument(metavar="CLAIM", help="Claim of a workload.")],
+    target: Annotated[str, typer.Argument(metavar="PATH", help="Where, on the claim.")],
+    overlay: OverlayOption = None,
+    component: Components = None,
+    context: Context = None,
+) -> None:
+    """Copy sealed files to a claim of a site that was applied."""
+    from strongroom.deployment.kubernetes.copying import copy_files
+    from strongroom.deployment.kubernetes.render import spark_run
+
+    loaded = _load(site)
+    objects = [*_objects(loaded, overlay, component), *spark_run(loaded, *_chosen(loaded, overlay, component))]
+    for path in copy_files(_kubectl(context), objects, source, claim, target):
+        put(path)
+
+
 @app.command(epilog="Example: strongroom deploy delete site/site.toml --yes")
 def delete(
     site: SiteFile,

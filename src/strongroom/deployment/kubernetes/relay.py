@@ -25,7 +25,7 @@ DEVICES: Final = {
     "configfs-tsm": ("/sys/kernel/config", "Directory"),
 }
 """Where evidence comes from: path on the node, and what must be there."""
-_NEEDS: Final = {"cpu": "100m", "memory": "128Mi"}
+_NEEDS: Final = {"cpu": "100m", "memory": "256Mi"}
 
 
 def relay_objects(site: Site, image: str) -> list[Object]:
