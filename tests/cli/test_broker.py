@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -430,7 +431,7 @@ class TestLog:
                     raise KeyboardInterrupt
                 event()
 
-            monkeypatch.setattr("strongroom.cli.broker.time.sleep", pause)
+            monkeypatch.setattr("strongroom.cli.broker.time", SimpleNamespace(sleep=pause))
 
         return script
 

@@ -142,7 +142,7 @@ class CollateralService:
                     raise FormatError(f"the answer for {what} is of another type", code=_CODE)
                 chain = _chain(answer, what, chains)
                 return _Answer(await _read(answer, what, max_bytes), chain)
-        except TimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             raise UnavailableError(f"{host}: the answer for {what} takes too long", code=_FETCH) from None
         except httpx.HTTPError as error:
             raise UnavailableError(f"{host}: no answer for {what}: {type(error).__name__}", code=_FETCH) from None
