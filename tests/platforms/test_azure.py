@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,11 +19,12 @@ import pytest
 from strongroom.attestation.verify import verify_quote
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, UnavailableError
 from strongroom.formats import tpm_commands
+from strongroom.formats.endorsement_key import HARDWARE_ID
 from strongroom.formats.evidence import VtpmEvidence, parse_evidence
 from strongroom.formats.hcl import report_data_of
 from strongroom.formats.pem import serialize_certificates_pem
 from strongroom.formats.snp_report import serialize_snp_report
-from strongroom.platforms import azure_metadata, tpm
+from strongroom.platforms import azure, azure_metadata, tpm
 from strongroom.platforms.azure import ATTESTATION_KEY, HCL_REPORT_INDEX, AzurePlatform, find_azure
 from strongroom.platforms.detect import detect
 
@@ -154,6 +156,8 @@ def host(amd: "AmdDouble") -> Iterator[Host]:
     double.give_vcek(amd.leaf())
     yield double
     double.close()
+    azure._snp_evidence.cache_clear()
+    azure._tdx_evidence.cache_clear()
 
 
 @pytest.fixture
@@ -215,10 +219,34 @@ def test_a_td_quote_comes_from_the_host(
     assert evidence.hardware.raw == quote  # the padding is gone
     sent = json.loads(host.asked[-1][1])["report"]
     assert base64.urlsafe_b64decode(sent + "=" * (-len(sent) % 4)) == b"\x81" * 1024
+    asked = len(host.asked)
+    platform.quote(REPORT_DATA)
+    assert len(host.asked) == asked  # the same report has the same quote for a while
+    double.content = hcl_report(b"\x82" * 1024, runtime, kind=4)
     host.answers["/acc/tdquote"] = json.dumps(
         {"quote": base64.urlsafe_b64encode(make_td_quote(bytes(64))).decode()}
     ).encode()
     assert refusal(lambda: platform.quote(REPORT_DATA)) == "platform.azure"
+
+
+def test_the_host_is_asked_once_for_a_report(platform: AzurePlatform, host: Host) -> None:
+    for _ in range(3):
+        platform.quote(REPORT_DATA)
+    assert len(host.asked) == 1
+
+
+def test_a_certificate_of_other_firmware_or_another_chip_is_named(
+    platform: AzurePlatform, host: Host, amd: "AmdDouble"
+) -> None:
+    for extensions in (
+        amd.extensions(tcb=replace(amd.tcb, microcode=1)),
+        amd.extensions() | {HARDWARE_ID: bytes(64)},
+        {},
+    ):
+        host.give_vcek(amd.leaf(extensions=extensions))
+        assert refusal(lambda: platform.quote(REPORT_DATA)) == "platform.azure"
+    host.give_vcek(amd.leaf())
+    assert parse_evidence(platform.quote(REPORT_DATA)).report_data == REPORT_DATA
 
 
 def test_registers_that_change_in_between_are_read_again(platform: AzurePlatform, double: TpmDouble) -> None:

@@ -100,21 +100,30 @@ def check_snp(evidence: SnpEvidence, collateral: AmdCollateral, root: AmdRoot, n
     """
     leaf = parse_certificate(evidence.endorsement_key, code=f"{_AREA}.malformed")
     key = endorsement_key_of(leaf)
-    _check_subject(evidence.report, key, collateral)
+    if evidence.report.debug:
+        raise VerificationError("the host may read the memory of this guest (debug policy)", code="snp.debug")
+    check_subject(evidence.report, key)
+    if (collateral.product, collateral.signing_key) != (key.product, key.kind):
+        raise VerificationError("the collateral is about other processors or keys", code="collateral.wrong_product")
     expires = _check_leaf(leaf, check_authorities(collateral, root, now), now)
     _check_signature(evidence, leaf)
     return SnpEndorsements(key, expires)
 
 
-def _check_subject(report: SnpReport, key: EndorsementKey, collateral: AmdCollateral) -> None:
-    if report.debug:
-        raise VerificationError("the host may read the memory of this guest (debug policy)", code="snp.debug")
+def check_subject(report: SnpReport, key: EndorsementKey) -> None:
+    """Checks that a certificate is about the machine, the versions and the kind of key of a report.
+
+    Args:
+        report: Nothing about it is verified.
+        key: What the certificate says.
+
+    Raises:
+        VerificationError: It is not (``snp.*``).
+    """
     if report.signing_key != key.kind:
         raise VerificationError("report and certificate name different kinds of key", code="snp.signing_key")
     if report.product is not None and report.product != key.product:
         raise VerificationError("report and certificate are of different products", code="snp.product")
-    if (collateral.product, collateral.signing_key) != (key.product, key.kind):
-        raise VerificationError("the collateral is about other processors or keys", code="collateral.wrong_product")
     if report.reported_tcb != key.tcb:
         raise VerificationError("the certificate was made for another TCB than the report's", code="snp.tcb_mismatch")
     hardware_id = key.hardware_id

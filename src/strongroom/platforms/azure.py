@@ -7,7 +7,9 @@ Source: Microsoft, "Azure confidential VM guest attestation" (NV index 0x0140000
 azure-cvm-tooling. Tested against doubles and a software TPM; not run on an Azure confidential VM.
 """
 
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,11 +21,12 @@ from strongroom.formats.snp_report import parse_snp_report
 from strongroom.formats.tpm_quote import extra_data_of
 from strongroom.platforms import check_report_data
 from strongroom.platforms.azure_metadata import ADDRESS, fetch_endorsement_key, fetch_td_quote
-from strongroom.platforms.evidence import about
+from strongroom.platforms.evidence import about, with_certificate
 from strongroom.platforms.tpm import DEVICE, make_quote, read_nv
 
 HCL_REPORT_INDEX: Final = 0x01400001
 ATTESTATION_KEY: Final = 0x81000003
+_TD_QUOTE_S: Final = 3600
 _CODE: Final = "platform.azure"
 
 
@@ -75,7 +78,7 @@ class AzurePlatform:
         report = _read_report(self.device)
         quoted = make_quote(self.device, ATTESTATION_KEY, extra_data_of(report_data))
         evidence = VtpmEvidence(
-            hardware=self._hardware_evidence(report),
+            hardware=_hardware_evidence(report, self.metadata),
             runtime_data=report.runtime_data,
             attest=quoted.attest,
             signature=quoted.signature,
@@ -84,20 +87,33 @@ class AzurePlatform:
         )
         return about(serialize_evidence(evidence), report_data)
 
-    def _hardware_evidence(self, report: HclReport) -> SnpEvidence | DcapEvidence:
-        evidence: SnpEvidence | DcapEvidence
-        try:
-            if report.kind == "snp":
-                raw = report.hardware_report
-                evidence = SnpEvidence(raw, parse_snp_report(raw), fetch_endorsement_key(self.metadata))
-            else:
-                raw = fetch_td_quote(report.hardware_report, self.metadata)
-                evidence = DcapEvidence(raw, parse_quote(raw))
-        except FormatError as error:
-            raise UnavailableError(f"the hardware's report is malformed: {error.message}", code=_CODE) from None
-        if evidence.report_data != report_data_of(report.runtime_data):
-            raise UnavailableError("the hardware's report is about other runtime data", code=_CODE)
-        return evidence
+
+# The metadata service answers a few requests a second. What it says about a report stays true as long as the report is
+# the same; a TD quote is asked for again every hour, because its certificates are renewed.
+@lru_cache(maxsize=4)
+def _snp_evidence(raw: bytes, metadata: tuple[str, int]) -> SnpEvidence:
+    report = parse_snp_report(raw)
+    return with_certificate(raw, report, fetch_endorsement_key(metadata), code=_CODE)
+
+
+@lru_cache(maxsize=4)
+def _tdx_evidence(td_report: bytes, metadata: tuple[str, int], hour: int) -> DcapEvidence:
+    raw = fetch_td_quote(td_report, metadata)
+    return DcapEvidence(raw, parse_quote(raw))
+
+
+def _hardware_evidence(report: HclReport, metadata: tuple[str, int]) -> SnpEvidence | DcapEvidence:
+    evidence: SnpEvidence | DcapEvidence
+    try:
+        if report.kind == "snp":
+            evidence = _snp_evidence(report.hardware_report, metadata)
+        else:
+            evidence = _tdx_evidence(report.hardware_report, metadata, int(time.monotonic() // _TD_QUOTE_S))
+    except FormatError as error:
+        raise UnavailableError(f"the hardware's report is malformed: {error.message}", code=_CODE) from None
+    if evidence.report_data != report_data_of(report.runtime_data):
+        raise UnavailableError("the hardware's report is about other runtime data", code=_CODE)
+    return evidence
 
 
 def find_azure(device: Path = DEVICE) -> AzurePlatform | None:

@@ -15,7 +15,7 @@ from strongroom.formats.evidence import SnpEvidence, serialize_evidence
 from strongroom.formats.snp_report import parse_snp_report
 from strongroom.platforms import check_report_data
 from strongroom.platforms.configfs import ROOT, TsmReport, ask_for_report, provided_by
-from strongroom.platforms.evidence import about
+from strongroom.platforms.evidence import about, with_certificate
 
 PROVIDER: Final = "sev_guest"
 _CODE: Final = "platform.snp"
@@ -83,4 +83,4 @@ def _evidence(given: TsmReport) -> SnpEvidence:
             code=_CODE,
             hint="whoever runs the host loads it into the hypervisor (`snphost import`); Azure: platform azure-snp",
         )
-    return SnpEvidence(given.report, report, certificate)
+    return with_certificate(given.report, report, certificate, code=_CODE)
