@@ -37,8 +37,9 @@ from strongroom.room.new_file import NewFile
 
 ALGORITHM: Final = "AES_GCM_V1"
 DATA_KEY_BITS: Final = 256
-ROW_GROUP_ROWS: Final = 1024 * 1024
-FILE_ROWS: Final = 4 * ROW_GROUP_ROWS
+ROW_GROUP_ROWS: Final = 256 * 1024
+"""A reader takes a row group at once; what it takes should fit in a processor's cache and be worth a call."""
+FILE_ROWS: Final = 16 * ROW_GROUP_ROWS
 PAGE_BYTES: Final = 1024 * 1024
 COMPRESSION: Final = "zstd"
 _END_SIZE: Final = 8
