@@ -23,7 +23,7 @@ GUIDES = [
     *(ROOT / "docs" / "guides" / f"{name}.md"
       for name in ("pipeline", "azure", "deploy-loan", "deploy-serving", "deploy-spark")),
 ]  # fmt: skip
-OTHERS = {"az", "kubectl", "cd", "mkdir", "export", "spark-submit", "docker"}
+OTHERS = {"az", "kubectl", "cd", "mkdir", "export", "spark-submit", "docker", "sed"}
 START_S = 60
 
 
@@ -35,7 +35,7 @@ def console(path: Path) -> list[str]:
 def commands(path: Path) -> list[str]:
     """Every command of a page: of its console blocks, its indented blocks and its inline code."""
     text = path.read_text()
-    indented = [line.strip() for line in re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)]
+    indented = [line.strip() for line in re.findall(r"^ {4}(?: {4})?(\S.*)$", text, re.MULTILINE)]
     inline = [" ".join(found.split()) for found in re.findall(r"`(strongroom [^`]+)`", text)]
     found = [*console(path), *indented, *inline]
     return [line.partition(" #")[0].strip() for line in found if line.split()[0] in {"strongroom", *OTHERS}]

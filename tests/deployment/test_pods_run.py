@@ -41,8 +41,13 @@ class Trial:
         self.folder = folder
         self.ports = {name: node_double.free_port() for name in ("broker", "provisioning", "loan", "grpc", "rest")}
         self.run("strongroom platform simulate machine")
-        self.run(f"strongroom broker init broker --host localhost --listen 0.0.0.0 --port {self.ports['broker']} "
+        self.run(f"strongroom broker init broker --host broker.strongroom-broker.svc --listen 0.0.0.0 --port {self.ports['broker']} "
                  "--allow-simulated --simulated-machine machine")  # fmt: skip
+        page = (ROOT / "docs" / "deployment.md").read_text()
+        (line,) = re.findall(r"^ {4}(sed .*)$", page, re.MULTILINE)
+        self.run(line)
+        room = folder / "broker" / "room" / "room.toml"  # the cluster's names are not known here
+        room.write_text(room.read_text().replace("broker.strongroom-broker.svc", "localhost"))
         self.run("strongroom deploy init site")
         site, definition = folder / "site" / "site.toml", folder / "site/workloads/loan-service/workload.toml"
         site.write_text(
