@@ -41,8 +41,10 @@ class Trial:
         self.folder = folder
         self.ports = {name: node_double.free_port() for name in ("broker", "provisioning", "loan", "grpc", "rest")}
         self.run("strongroom platform simulate machine")
-        self.run(f"strongroom broker init broker --host broker.strongroom-broker.svc --listen 0.0.0.0 --port {self.ports['broker']} "
-                 "--allow-simulated --simulated-machine machine")  # fmt: skip
+        self.run(
+            "strongroom broker init broker --host broker.strongroom-broker.svc --listen 0.0.0.0 "
+            f"--port {self.ports['broker']} --allow-simulated --simulated-machine machine"
+        )
         page = (ROOT / "docs" / "deployment.md").read_text()
         (line,) = re.findall(r"^ {4}(sed .*)$", page, re.MULTILINE)
         self.run(line)
