@@ -27,6 +27,7 @@ _REFUSED: Final = "strongroom: no key for "
 _LINE: Final = re.compile(r"\n\nLINE (\d+): (.*)\n( *)\^", re.DOTALL)
 _LOCKS: Final = (
     "SET async_threads = 2",  # they read through Python, one at a time
+    "SET parquet_prefetch_column_gap = 0",  # what stands between two columns would be decrypted for nothing
     f"SET allowed_directories = ['{SCHEME}://']",
     "SET enable_external_access = false",
     "SET python_enable_replacements = false",

@@ -6,8 +6,8 @@ under that column's key, everything else under the footer's. Its associated data
 the table's manifest names the digest of the whole.
 
 Layout: modules as in Parquet's encryption (length, nonce, ciphertext, tag), the first under the footer's key, one more
-for each column with a key of its own. Inside the first: a header, the list of chunks, text. Inside the others: text.
-The plaintext footer is the texts' pieces, in the order of the header.
+for each column with a key of its own. Inside the first: a header, the list of chunks, the list of pieces, text. Inside
+the others: text. The plaintext footer is the texts' pieces in the order of their list.
 """
 
 import struct
@@ -26,10 +26,10 @@ from strongroom.formats.members import Members
 MAX_PREPARED_BYTES: Final = 2 * MAX_FOOTER_BYTES
 _PURPOSE: Final = b"strongroom prepared footer 1\0"
 _CODE: Final = "prepared.malformed"
-_SIZES: Final = struct.Struct("<II")  # header, list of chunks
+_SIZES: Final = struct.Struct("<III")  # header, chunks, pieces
 _CHUNK: Final = struct.Struct("<QQ?HHH")  # as `Chunk`; the number of its module in place of the cipher
+_PIECE: Final = struct.Struct("<II")  # number of the module, size
 _MAX_COLUMNS: Final = 10_000
-_MAX_PIECES: Final = 1_000_000
 _MAX_KEY_METADATA: Final = 16 * 1024
 # FileMetaData, RowGroup, ColumnChunk, ColumnMetaData
 _ROW_GROUPS, _COLUMNS, _METADATA, _PATH = 4, 1, 3, 3
@@ -60,13 +60,13 @@ def prepare(footer: Footer, data_key: DataKey, random: Callable[[int], bytes]) -
             "schema": footer.schema.hex(),
             "uncompressed": footer.uncompressed,
             "columns": [{"path": path, "key": footer.column_keys[path].hex()} for path in paths],
-            "pieces": [number for module, text in pieces for number in (module, len(text))],
         }
     )
-    chunks = b"".join(_packed(footer, numbers))
-    texts[0] = _SIZES.pack(len(header), len(chunks)) + header + chunks + texts[0]
+    lists = [header, b"".join(_packed(footer, numbers)), b"".join(_PIECE.pack(n, len(text)) for n, text in pieces)]
+    texts[0] = b"".join([_SIZES.pack(*map(len, lists)), *lists, texts[0]])
+    digest = footer.tail.digest
     return b"".join(
-        modules.seal_module(cipher, text, _aad(footer.tail, number), random(modules.NONCE_SIZE))
+        modules.seal_module(cipher, text, _aad(digest, number), random(modules.NONCE_SIZE))
         for number, (cipher, text) in enumerate(zip(ciphers, texts, strict=True))
     )
 
@@ -121,23 +121,18 @@ def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
         Tampered: It belongs to another tail, or was altered.
         KeyReleaseError: There is no right to a key.
     """
-    view = memoryview(raw)
+    view, digest = memoryview(raw), tail.digest
     ciphers = [modules.cipher_for(data_key(tail.key_metadata))]
-    first, position = modules.open_module(ciphers[0], view, 0, _aad(tail, 0))
+    first, position = modules.open_module(ciphers[0], view, 0, _aad(digest, 0))
     if len(first) < _SIZES.size:
         raise FormatError("a prepared footer is cut", code=_CODE)
-    header_end = _SIZES.size + _SIZES.unpack_from(first)[0]
-    chunks_end = header_end + _SIZES.unpack_from(first)[1]
-    header = Members(
-        parse_json_object(first[_SIZES.size : header_end], max_bytes=MAX_PREPARED_BYTES),
-        what="prepared footer",
-        code=_CODE,
-    )
+    raw_header, chunks, pieces, text = _cut(first)
+    header = Members(parse_json_object(raw_header, max_bytes=MAX_PREPARED_BYTES), what="prepared footer", code=_CODE)
     column_keys = dict(_column(item) for item in header.items("columns", max_items=_MAX_COLUMNS))
-    texts = [first[chunks_end:]]
+    texts = [text]
     for metadata in column_keys.values():
         ciphers.append(modules.cipher_for(data_key(metadata)))
-        text, position = modules.open_module(ciphers[-1], view, position, _aad(tail, len(texts)))
+        text, position = modules.open_module(ciphers[-1], view, position, _aad(digest, len(texts)))
         texts.append(text)
     footer = Footer(
         tail,
@@ -146,14 +141,23 @@ def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
         header.octets("schema", 32),
         column_keys,
         {},
-        _chunks(first[header_end:chunks_end], ciphers, tail),
-        _assembled(header.items("pieces", max_items=_MAX_PIECES), texts),
+        _chunks(chunks, ciphers, tail),
+        _assembled(pieces, texts),
         header.boolean("uncompressed"),
     )
     header.finish()
     if position != len(raw):
         raise FormatError("bytes behind a prepared footer", code=_CODE)
     return footer
+
+
+def _cut(first: bytes) -> Iterator[bytes]:
+    """Header, chunks, pieces, text."""
+    position = _SIZES.size
+    for size in _SIZES.unpack_from(first):
+        yield first[position : position + size]
+        position += size
+    yield first[position:]
 
 
 def _column(value: object) -> tuple[str, bytes]:
@@ -165,7 +169,8 @@ def _column(value: object) -> tuple[str, bytes]:
 
 def _chunks(packed: bytes, ciphers: list[Any], tail: Tail) -> list[Chunk]:
     try:
-        chunks = [Chunk._make((*fields, ciphers[number])) for *fields, number in _CHUNK.iter_unpack(packed)]
+        columns = list(zip(*_CHUNK.iter_unpack(packed), strict=True)) or [()] * 6
+        chunks = list(map(Chunk, *columns[:5], map(ciphers.__getitem__, columns[5])))
     except (struct.error, IndexError):
         raise FormatError("the chunks of a prepared footer are malformed", code=_CODE) from None
     if any(chunk.start + chunk.size > tail.start for chunk in chunks):
@@ -173,7 +178,7 @@ def _chunks(packed: bytes, ciphers: list[Any], tail: Tail) -> list[Chunk]:
     return chunks
 
 
-def _assembled(pieces: Any, texts: list[bytes]) -> bytes:
+def _assembled(pieces: bytes, texts: list[bytes]) -> bytes:
     """The plaintext footer.
 
     Raises:
@@ -181,17 +186,16 @@ def _assembled(pieces: Any, texts: list[bytes]) -> bytes:
     """
     places = [0] * len(texts)
     found = []
-    if len(pieces) % 2 or not all(type(number) is int and number >= 0 for number in pieces):
-        raise FormatError("the pieces of a prepared footer are malformed", code=_CODE)
-    for module, size in zip(pieces[::2], pieces[1::2], strict=True):
-        if module >= len(texts):
-            raise FormatError("a piece of a prepared footer is in no module", code=_CODE)
-        found.append(texts[module][places[module] : places[module] + size])
-        places[module] += size
+    try:
+        for module, size in _PIECE.iter_unpack(pieces):
+            found.append(texts[module][places[module] : places[module] + size])
+            places[module] += size
+    except (struct.error, IndexError):
+        raise FormatError("the pieces of a prepared footer are malformed", code=_CODE) from None
     if places != [len(text) for text in texts]:
         raise FormatError("the pieces of a prepared footer don't fit", code=_CODE)
     return b"".join(found)
 
 
-def _aad(tail: Tail, number: int) -> bytes:
-    return _PURPOSE + tail.digest + number.to_bytes(4, "little")
+def _aad(digest: bytes, number: int) -> bytes:
+    return _PURPOSE + digest + number.to_bytes(4, "little")
