@@ -15,6 +15,7 @@ from strongroom.deployment.kubernetes.nodes import SIZES
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.site_file import load_site
 from strongroom.deployment.kubernetes.template import write_site
+from strongroom.workload import load_workload
 
 ROOM_TOML = 'url = "https://broker.strongroom-broker.svc:8443"\n'
 CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -51,13 +52,16 @@ def site(site_file: Path) -> Site:
 
 
 @pytest.fixture(scope="session")
-def confidential_site(site: Site) -> Site:
-    """The same on confidential virtual machines."""
+def confidential_site(site: Site, site_file: Path) -> Site:
+    """The same on confidential virtual machines, where an opener serves TensorFlow Serving."""
+    assert site.tensorflow is not None
+    opener = load_workload(site_file.parent / "workloads" / "tensorflow-opener" / "workload.toml")
+    tensorflow = dataclasses.replace(site.tensorflow, opener=opener, opener_image=site.tensorflow.image)
     relay = f"registry.example.com/strongroom-relay@sha256:{'a' * 64}"
     nodes = dataclasses.replace(
         site.nodes, size=SIZES["Standard_DC4as_v6"], selector={"agentpool": "confvm"}, relay=relay
     )
-    return dataclasses.replace(site, nodes=nodes, components=())
+    return dataclasses.replace(site, nodes=nodes, components=(), tensorflow=tensorflow)
 
 
 @pytest.fixture(scope="session")

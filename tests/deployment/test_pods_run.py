@@ -160,6 +160,26 @@ def test_from_the_guides_commands_to_a_prediction_of_the_model_server(trial: Tri
 
 
 @pytest.mark.slow
+def test_tensorflow_serving_s_files_are_opened_before_it_starts(trial: Trial) -> None:
+    trial.start_broker()
+    pod = trial.node.pod("Deployment", "tensorflow-serving")
+    opened, claim = pod.volumes["opened"], trial.node.folder / "claims" / "strongroom" / "tensorflow-serving-models"
+    definition = trial.folder / "site" / "workloads" / "tensorflow-opener" / "workload.toml"
+    definition.write_text(definition.read_text().replace('"/work"', f'"{opened}"'))  # the folder is the pod's there
+    trial.run("strongroom key create serving/key/resnet")
+    trial.run(f"strongroom authorize {definition} --accept-simulated")
+    for name in ("config/ssl.cfg", "models/resnet/1/saved_model.pb"):
+        (trial.folder / "plain").write_text(name)
+        (claim / name).parent.mkdir(parents=True)
+        trial.run(f"strongroom seal plain {claim / name} --key serving/key/resnet --path {name}")
+        assert name.encode() not in (claim / name).read_bytes()
+    assert pod.start(command=["true"]).wait(30) == 0
+    for name in ("config/ssl.cfg", "models/resnet/1/saved_model.pb"):
+        assert (opened / name).read_text() == name
+        assert (opened / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
 def test_the_broker_keeps_its_grants_when_its_pod_is_moved(trial: Trial) -> None:
     pod, process = trial.start_broker()
     trial.run("strongroom key create loan/key/book")

@@ -350,14 +350,33 @@ def test_a_database_that_is_there_is_kept_and_a_new_certificate_is_taken(tmp_pat
     assert (tmp_path / "data" / "server.pem").read_text() == "new"
 
 
-def test_tensorflow_serving_runs_under_gramine_only(site: Site, site_for: SiteFor) -> None:
+def test_tensorflow_serving_under_gramine_has_its_key_provisioned(site: Site) -> None:
     tensorflow = container(render(site, "aks-sgx"), "tensorflow-serving")
     environment = {entry["name"]: entry["value"] for entry in tensorflow["env"]}
     assert environment == {"SECRET_PROVISION_SERVERS": "broker.strongroom-broker.svc:4433"}
     assert tensorflow["command"] == ["gramine-sgx", "tensorflow-serving"]
-    for overlay in ("aks-cvm", "simulated"):
-        names = {item["metadata"]["name"] for item in render(site_for(overlay), overlay)}
-        assert "tensorflow-serving" not in names
+    names = {item["metadata"]["name"] for item in render(site, "simulated")}
+    assert "tensorflow-serving" not in names  # this site names no opener
+
+
+@pytest.mark.parametrize("overlay", ["aks-cvm", "simulated"])
+def test_tensorflow_serving_elsewhere_finds_its_files_opened(confidential_site: Site, overlay: str) -> None:
+    objects = render(confidential_site, overlay)
+    pod = pick(objects, "Deployment", "tensorflow-serving")["spec"]["template"]["spec"]
+    (opener,), (server,) = pod["initContainers"], pod["containers"]
+    assert confidential_site.tensorflow is not None
+    assert server["command"] == list(confidential_site.tensorflow.workload.command)
+    assert {mount["name"] for mount in server["volumeMounts"]} == {"opened", "scratch"}
+    (opened,) = [volume for volume in pod["volumes"] if volume["name"] == "opened"]
+    assert opened["emptyDir"]["medium"] == "Memory"
+    assert opener["command"][-1].endswith("/tensorflow-opener/workload.toml")
+    mounts = {mount["mountPath"]: mount for mount in opener["volumeMounts"]}
+    assert mounts["/storage"]["readOnly"] is True
+    assert mounts["/work"]["name"] == "opened"
+    assert ("/run/strongroom-evidence" in mounts) is (overlay == "aks-cvm")
+    for component in ("nginx-ingress", "gateway-tls"):
+        behind = render(confidential_site, overlay, [component])
+        assert pick(behind, "Service", "tensorflow-serving")["spec"]["type"] == "ClusterIP"
 
 
 def test_services_behind_an_ingress_are_no_balancers(site: Site) -> None:

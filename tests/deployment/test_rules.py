@@ -385,6 +385,10 @@ CONFIDENTIAL_MISTAKES: dict[str, tuple[str, Callable[[Objects], None]]] = {
         "no_evidence",
         put("SparkApplication/spark-driver", "spec.executorSpec.podTemplateSpec.spec.volumes.5.name", "x"),
     ),
+    "opener without the socket": (
+        "no_evidence",
+        lambda objects: pod(objects, "tensorflow-serving")["initContainers"][0]["volumeMounts"].pop(),
+    ),
     "Spark's driver as root": (
         "pod_security",
         put("SparkApplication/spark-driver", "spec.driverSpec.podTemplateSpec.spec.securityContext.runAsUser", 0),

@@ -54,7 +54,10 @@ def _model_servers(site: Site, overlay_name: str) -> dict[str, str]:
     Raises:
         ConfigurationError: There is none.
     """
-    found = {MODELS: site.models, TENSORFLOW: site.tensorflow if overlay_name == "aks-sgx" else None}
+    tensorflow = site.tensorflow
+    if tensorflow is not None and tensorflow.opener is None and overlay_name != "aks-sgx":
+        tensorflow = None
+    found = {MODELS: site.models, TENSORFLOW: tensorflow}
     hosts = {name: service.host for name, service in found.items() if service is not None}
     if not hosts:
         raise ConfigurationError("no model server to put an ingress before", code="deploy.component")

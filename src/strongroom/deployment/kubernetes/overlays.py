@@ -7,6 +7,7 @@ from strongroom.deployment.kubernetes import parts, services, shared, simulation
 from strongroom.deployment.kubernetes.enclave import ENCLAVES_FOLDER, EPC, enclave_mounts
 from strongroom.deployment.kubernetes.lending import EVIDENCE, Folder, lend
 from strongroom.deployment.kubernetes.nodes import CONFIDENTIAL_TAINT, SGX_TAINT
+from strongroom.deployment.kubernetes.opened import opened_tensorflow
 from strongroom.deployment.kubernetes.patches import Operation, Patch, pointer
 from strongroom.deployment.kubernetes.relay import relay_objects
 from strongroom.deployment.kubernetes.services import LOAN, MODELS, TENSORFLOW
@@ -124,7 +125,8 @@ def _aks_cvm(site: Site) -> Layer:
     lent = [item for place in namespaces(site) for item in lend(EVIDENCE, place)]
     operations = (*_on_nodes(site, [dict(CONFIDENTIAL_TAINT)]), *borrow(EVIDENCE))
     patches = tuple(Patch("Deployment", name, operations) for name in served_workloads(site, gramine=False))
-    return Layer("aks-cvm", (*relay_objects(site, site.nodes.relay), *lent), patches)
+    objects = (*relay_objects(site, site.nodes.relay), *lent, *opened_tensorflow(site, confidential=True))
+    return Layer("aks-cvm", objects, patches)
 
 
 def namespaces(site: Site) -> list[str]:
@@ -151,7 +153,12 @@ def _simulated(site: Site) -> Layer:
             patches.append(Patch("PersistentVolume", f"{site.namespace}-{services.SHARE}"))
         operations.append(Operation("replace", pointer("spec", "accessModes"), ["ReadWriteOnce"]))
         patches.append(Patch("PersistentVolumeClaim", claims[name], tuple(operations)))
-    return Layer("simulated", (), tuple(patches))
+    opened = opened_tensorflow(site, confidential=False)
+    for item in opened:
+        if item["kind"] == "PersistentVolumeClaim":
+            del item["spec"]["storageClassName"]
+            item["spec"]["accessModes"] = ["ReadWriteOnce"]
+    return Layer("simulated", tuple(opened), tuple(patches))
 
 
 def _simulated_operations() -> tuple[Operation, ...]:

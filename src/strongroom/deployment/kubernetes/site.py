@@ -58,6 +58,8 @@ class Service:
         least: Fewest replicas.
         most: Most replicas.
         host: DNS name that clients use, for ingress.
+        opener: Workload that opens its files where no enclave does; TensorFlow Serving's only.
+        opener_image: By digest.
     """
 
     workload: Workload
@@ -65,6 +67,8 @@ class Service:
     least: int
     most: int
     host: str
+    opener: Workload | None = None
+    opener_image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class Site:
         share: The loan service's files; None with no loan service.
         loan: The loan service.
         models: The model server.
-        tensorflow: TensorFlow Serving, unmodified, under Gramine.
+        tensorflow: TensorFlow Serving, unmodified: under Gramine, or beside its opener.
         spark: Spark.
         pipeline: Kubeflow Pipelines.
         components: What is always added to the overlay.

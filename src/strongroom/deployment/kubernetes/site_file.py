@@ -157,12 +157,15 @@ def _service(document: Table, name: str, folder: Path) -> Service | None:
     least, most = table.number("least", 1, 1000, default=1), table.number("most", 1, 1000, default=5)
     if least > most:
         refuse_field(f"{name}.least", f"is larger than most ({most})")
+    opener = table.text("opener", default="") if name == "tensorflow" else ""
     service = Service(
         load_workload(folder / workload),
         table.text("image", pattern=IMAGE, says=_IMAGE_SAYS),
         least,
         most,
         table.text("host", pattern=HOST, says="a DNS name", limit=253),
+        load_workload(folder / opener) if opener else None,
+        table.text("opener_image", pattern=IMAGE, says=_IMAGE_SAYS) if opener else None,
     )
     table.finish()
     return service

@@ -70,7 +70,14 @@ most = 5                                     # of the autoscaler
 selector = {{ agentpool = "confvm" }}
 relay = "registry.example.com/strongroom-relay{_NO_IMAGE}"
 # evidence = "configfs-tsm"                  # elsewhere than on Azure; else the relay asks the virtual TPM""",
-    "tensorflow": "",
+    "tensorflow": f"""[tensorflow]                                 # unmodified; the opener opens its files
+workload = "workloads/tensorflow-serving/workload.toml"
+image = "docker.io/tensorflow/serving{_NO_IMAGE}"
+opener = "workloads/tensorflow-opener/workload.toml"
+opener_image = "registry.example.com/strongroom-serving{_NO_IMAGE}"
+host = "grpc.tf-serving.service.com"
+
+""",
 }
 _SGX: Final = {
     "components": '["quote-helper"]                # always added; Gramine gets its quotes from this one',

@@ -54,7 +54,7 @@ def _sees(pod: Pod, folder: Folder) -> bool:
     }
     return any(
         str(mount.get("name")) in names and mount.get("mountPath") == folder.path
-        for container in pod.containers(all_of_them=False)
+        for container in pod.containers()
         for mount in mappings(container.get("volumeMounts"))
     )
 
