@@ -47,7 +47,7 @@ class TestChallenge:
     def test_refuses_unknown_version(self, kbc: "Kbc", version: object) -> None:
         assert_not_attested(kbc.auth(version=version))
 
-    @pytest.mark.parametrize("tee", ["sample", "sampledevice", "snp", "SGX", "", None, ["sgx"]])
+    @pytest.mark.parametrize("tee", ["sample", "sampledevice", "sev", "SGX", "", None, ["sgx"]])
     def test_refuses_unsupported_tee(self, kbc: "Kbc", tee: object) -> None:
         assert_not_attested(kbc.auth(tee=tee))
 

@@ -14,6 +14,8 @@ Object = dict[str, Any]
 MAX_YAML_BYTES: Final = 8 << 20
 MAX_OBJECTS: Final = 10_000
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+# Readers take the other line breaks of Unicode for line feeds in a block.
+_LINES: Final = re.compile("[^\r\x85\u2028\u2029]*\n[^\r\x85\u2028\u2029]*")
 _TAKEN: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
@@ -76,7 +78,7 @@ def _dumper() -> Any:
             super().increase_indent(flow, False)
 
     def text(dumper: Any, value: str) -> Any:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else '"')
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if _LINES.fullmatch(value) else '"')
 
     def mapping(dumper: Any, value: Object) -> Any:
         node = dumper.represent_mapping("tag:yaml.org,2002:map", value.items())
