@@ -1,6 +1,7 @@
 """`strongroom serve`: options in this process, and once the whole way, from broker and sealed model to a client."""
 
 import datetime as dt
+import gc
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,21 @@ from strongroom.errors import ConfigurationError, FormatError, PolicyRejected, U
 from strongroom.serving.config.toml import parse_serving_file
 from strongroom.serving.models.policy import ModelSettings
 from strongroom.serving.server import ServerOptions
-from strongroom.serving.status import InvalidRequest
+from strongroom.serving.status import InvalidRequest, Refused, Status
 
 RUNNER = CliRunner()
+
+
+@contextmanager
+def keep_collector() -> Iterator[None]:
+    """What the command sets for its process is not for this one."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
 
 
 @pytest.fixture
@@ -83,6 +97,7 @@ def test_model_config_file(told: list[ServerOptions], tmp_path: Path) -> None:
         (["--config", "c", "--model_base_path", "m"], ConfigurationError),
         (["--model_base_path", "m", "--ssl_config_file", "s", "--attested_tls", "n"], ConfigurationError),
         (["--model_base_path", "m", "--client_ca_file", "ca.pem"], ConfigurationError),
+        (["--model_base_path", "m", "--batching_parameters_file", "b"], ConfigurationError),
         (["--model_config_file", "missing"], UnavailableError),
         (["--model_config_file", "../outside"], ConfigurationError),
     ],
@@ -91,6 +106,30 @@ def test_refuses_options(told: list[ServerOptions], tmp_path: Path, arguments: l
     result = RUNNER.invoke(app, ["--dangerous_plaintext_models", str(tmp_path), *arguments])
     assert isinstance(result.exception, error)
     assert not told
+
+
+class Starting:
+    """A server whose start fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def start(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("such a path"), UnavailableError("no REST server")])
+def test_start_that_time_does_not_mend_ends_the_command(error: Exception) -> None:
+    server: Any = Starting(error)
+    with keep_collector(), pytest.raises(type(error)):
+        serve_command._start(server)
+
+
+def test_start_without_a_model_waits_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    server: Any = Starting(Refused(Status.FAILED_PRECONDITION, "model m has no version"))
+    with keep_collector():
+        serve_command._start(server)
+    assert "model m has no version; trying again" in capsys.readouterr().err
 
 
 def test_outside_a_room_only_plaintext_by_name(told: list[ServerOptions], monkeypatch: pytest.MonkeyPatch) -> None:

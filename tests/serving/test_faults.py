@@ -316,6 +316,10 @@ def test_requests_under_way_are_finished_when_the_server_drains(served: Any, sca
     assert scale.engines[-1].closed
 
 
+def test_rest_drains_as_long_as_the_server_is_told(served: Any) -> None:
+    assert served.server._http._server.config.timeout_graceful_shutdown == served.server._options.drain_s
+
+
 def test_server_without_its_models_is_up_but_not_ready_and_recovers(
     memory: Any, scale: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,8 +256,10 @@ def test_reload_request_for_a_missing_model_says_so_and_keeps_the_others(serve: 
 @pytest.mark.parametrize("path", ["/etc", "../x", "a/../../x"])
 def test_reload_request_cannot_leave_the_storage(serve: Any, models: Path, path: str) -> None:
     served = serve(["tabular"], models, reloadable=True)
-    answer = served.call(f"{MODEL}/HandleReloadConfigRequest", reload_request(tabular=path), wire.ReloadConfigResponse)
-    assert answer.status.error_code == 9
+    for wanted in (reload_request(tabular=path), reload_request(other=path, tabular="tabular")):
+        answer = served.call(f"{MODEL}/HandleReloadConfigRequest", wanted, wire.ReloadConfigResponse)
+        assert answer.status.error_code == 9
+    assert served.server.repository.names() == ["tabular"] and served.server.health.ready
     served.call(f"{PREDICTION}/Predict", predict_request(), wire.PredictResponse)
 
 

@@ -194,6 +194,60 @@ def test_label_of_a_version_that_is_not_there_is_refused_and_labels_stay(reposit
     assert ask(repository, Chosen("m", label="stable")) == 2
 
 
+def test_labels_of_a_model_that_was_not_there_at_the_start_come_with_their_versions(
+    repository: Repository, memory: Any
+) -> None:
+    settings = ModelSettings("m", "m", policy=ALL_VERSIONS, labels={"stable": 1, "canary": 2})
+    with pytest.raises(Refused):
+        repository.configure([settings])
+    put(memory, 1, "2")
+    repository.poll()
+    with pytest.raises(InvalidRequest):
+        repository.find(Chosen("m", label="stable"))  # all of them or none
+    put(memory, 2, "3")
+    repository.poll()
+    assert (ask(repository, Chosen("m", label="stable")), ask(repository, Chosen("m", label="canary"))) == (2, 3)
+
+
+def test_labels_that_were_replaced_while_they_waited_do_not_come_back(repository: Repository, memory: Any) -> None:
+    put(memory, 1, "2")
+    with pytest.raises(Refused):
+        repository.configure([ModelSettings("m", "m", policy=ALL_VERSIONS, labels={"stable": 2})])
+    repository.configure([ModelSettings("m", "m", policy=ALL_VERSIONS, labels={"stable": 1})])
+    put(memory, 2, "3")
+    repository.poll()
+    assert ask(repository, Chosen("m", label="stable")) == 2
+
+
+def test_base_path_outside_the_storage_changes_nothing(repository: Repository, memory: Any) -> None:
+    put(memory, 1, "2", "a")
+    repository.configure([ModelSettings("a", "a")])
+    with pytest.raises(ConfigurationError):
+        repository.configure([ModelSettings("b", "../b"), ModelSettings("a", "a")])
+    assert repository.names() == ["a"] and repository.ready()
+    put(memory, 2, "3", "a")
+    repository.poll()
+    assert ask(repository, Chosen("a")) == 3
+
+
+def test_folder_that_can_not_be_read_holds_up_no_other_model(
+    repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = memory.names
+
+    def tampered(path: str) -> list[str]:
+        if path == "bad":
+            raise Tampered("the catalog was changed")
+        return list(names(path))
+
+    monkeypatch.setattr(memory, "names", tampered)
+    with pytest.raises(Refused, match="model bad has no version"):
+        repository.configure([ModelSettings("bad", "bad"), ModelSettings("m", "m")])
+    put(memory, 1, "2")
+    repository.poll()
+    assert ask(repository, Chosen("m")) == 2
+
+
 def test_models_that_are_no_longer_named_are_dropped(repository: Repository, memory: Any, scale: Any) -> None:
     put(memory, 1, "2", "a")
     put(memory, 1, "3", "b")

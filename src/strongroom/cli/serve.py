@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 from typer.core import TyperCommand
 
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from strongroom.serving.config.toml import ServingFile
@@ -121,6 +121,8 @@ def serve(
 
     if config and (model_base_path or model_config_file or ssl_config_file or attested_tls or client_ca_file):
         raise ConfigurationError("--config says it all: models and TLS stand in the file", code="serving.config")
+    if batching_parameters_file and not enable_batching:
+        raise ConfigurationError("--batching_parameters_file goes with --enable_batching", code="serving.batching")
     stop = _stop_on_signals()
     storage = _storage(dangerous_plaintext_models, stop, broker_wait_seconds)
     if config:
@@ -303,11 +305,13 @@ def _start(server: "ModelServer") -> None:
     """Start; a model that can't be loaded yet is reported and tried again, readiness waits for it."""
     import gc
 
+    from strongroom.serving.status import Refused
+
     # Two threads read from the network, one for each API. One that works lets the other wait at most this long.
     sys.setswitchinterval(SWITCH_S)
     try:
         server.start()
-    except StrongroomError as error:
+    except Refused as error:
         _say(f"warning: {error.message}; trying again")
     gc.collect()
     gc.freeze()  # what is loaded stays: no need to look at it again and again

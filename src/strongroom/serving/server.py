@@ -142,7 +142,7 @@ class ModelServer:
             outside.append(ConfidentialRest(self._identity, Dispatcher(apis, self._receipts)))
         app = App(Dispatcher(outside, self._receipts), self._options.http, self.metrics, self.repository.quick)
         context = None if tls is None else tls.context()
-        return HttpServer(app, self._options.host, self._options.rest_port, context)
+        return HttpServer(app, self._options.host, self._options.rest_port, context, drain_s=self._options.drain_s)
 
     def start(self) -> None:
         """Accept connections, then load the models; readiness says when they answer.

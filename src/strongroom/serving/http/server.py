@@ -1,6 +1,7 @@
 """The REST server: uvicorn in a thread of its own."""
 
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -24,12 +25,21 @@ class HttpServer:
         port: 0 takes a free one.
         context: TLS, or None for plaintext.
         connections: At most so many connections and requests at once; more get 503.
+        drain_s: How long requests under way may take at the end.
 
     Raises:
         UnavailableError: The address is taken or not ours.
     """
 
-    def __init__(self, app: App, host: str, port: int, context: ssl.SSLContext | None, connections: int = 1024) -> None:
+    def __init__(
+        self,
+        app: App,
+        host: str,
+        port: int,
+        context: ssl.SSLContext | None,
+        connections: int = 1024,
+        drain_s: float = 30.0,
+    ) -> None:
         self._app = app
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -47,7 +57,7 @@ class HttpServer:
             date_header=False,
             limit_concurrency=connections,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=math.ceil(drain_s),
             ssl_context_factory=None if context is None else lambda _config, _default: context,
         )
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)

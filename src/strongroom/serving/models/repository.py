@@ -14,8 +14,8 @@ from strongroom.serving.models.heap import trim_heap
 from strongroom.serving.models.loading import load_version
 from strongroom.serving.models.policy import ModelSettings, VersionPolicy, version_folders
 from strongroom.serving.models.served import ServedVersion, State, VersionStatus
-from strongroom.serving.models.storage import ModelStorage
-from strongroom.serving.status import InvalidRequest, ModelNotFound, Refused, Status, status_of
+from strongroom.serving.models.storage import ModelStorage, relative
+from strongroom.serving.status import InvalidRequest, ModelNotFound, Refused, Status, status_of, where
 
 log: Any = structlog.get_logger("strongroom.serving")
 MAX_RETRY_S: Final = 300.0
@@ -42,6 +42,7 @@ class _Model:
 
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
+        self.pending_labels: Mapping[str, int] = {}  # wait for their versions
         self.served: dict[int, ServedVersion] = {}  # replaced as a whole, so that readers need no lock
         self.made_with: dict[int, ModelSettings] = {}
         self.statuses: dict[int, VersionStatus] = {}
@@ -70,8 +71,11 @@ class Repository:
 
         Raises:
             Refused: A model can't be loaded, or a label names a version that is not available. What could be loaded
-                is served; labels stay as they were.
+                is served; labels stay as they were; where there were none, they appear with their versions.
+            ConfigurationError: A base path leads out of the storage; nothing has changed.
         """
+        for settings in models:
+            relative(settings.base_path)
         with self._work:
             before = self._models
             after: dict[str, _Model] = {}
@@ -93,6 +97,8 @@ class Repository:
         with self._work:
             for model in self._models.values():
                 self._settle(model)
+                if model.pending_labels:
+                    _label(model, model.pending_labels)
 
     def lease(self, chosen: Chosen) -> ServedVersion:
         """Acquire a version: it stays loaded until it is released. It is its own context manager.
@@ -185,7 +191,7 @@ class Repository:
     def _settle(self, model: _Model) -> None:
         """Bring one model to what its policy wants; called with the work lock held."""
         settings = model.settings
-        folders = version_folders(self._storage.names(settings.base_path))
+        folders = version_folders(self._names(settings))
         wanted = settings.policy.wanted(folders)
         if not wanted:
             return  # an emptied or hidden folder is no order to stop serving
@@ -194,6 +200,16 @@ class Repository:
                 self._load(model, version, folders[version])
         if all(self._is_current(model, version) for version in wanted):
             self._retire(model, model.served.keys() - wanted)
+
+    def _names(self, settings: ModelSettings) -> list[str]:
+        """Entries of a model's folder; none where they can't be read, which must not hold up the other models."""
+        try:
+            return self._storage.names(settings.base_path)
+        except Exception as error:  # whatever the storage does
+            log.warning(
+                "folder of a model not read", model=settings.name, error=type(error).__name__, where=where(error)
+            )
+            return []
 
     def _is_current(self, model: _Model, version: int) -> bool:
         return version in model.served and _made_alike(model.made_with[version], model.settings)
@@ -253,9 +269,8 @@ class Repository:
     def _finish(self, models: Sequence[ModelSettings], after: Mapping[str, _Model]) -> None:
         for settings in models:
             model = after[settings.name]
-            missing = {label: number for label, number in settings.labels.items() if number not in model.served}
-            if not missing:
-                model.settings = settings
+            if not _label(model, settings.labels):
+                model.pending_labels = {} if model.settings.labels else settings.labels
         for settings in models:
             model = after[settings.name]
             if not model.served:
@@ -266,6 +281,14 @@ class Repository:
                         Status.FAILED_PRECONDITION,
                         f"label {label} of model {settings.name} names version {version}, which is not available",
                     )
+
+
+def _label(model: _Model, labels: Mapping[str, int]) -> bool:
+    """Let the labels name their versions, if all of these are available; returns whether they are."""
+    if not model.served.keys() >= set(labels.values()):
+        return False
+    model.settings, model.pending_labels = replace(model.settings, labels=labels), {}
+    return True
 
 
 def _made_alike(made_with: ModelSettings, settings: ModelSettings) -> bool:

@@ -115,7 +115,9 @@ def relative(path: str) -> str:
     """
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\0" in path:
-        raise ConfigurationError(f"not a path below the model folder: {path!r}", code="serving.path")
+        raise ConfigurationError(
+            f"not a path below the model folder: {path!r}", code="serving.path", hint="relative, without .."
+        )
     return str(pure)
 
 
