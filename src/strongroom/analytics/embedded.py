@@ -25,13 +25,18 @@ SCHEME: Final = "strongroom"
 BATCH_ROWS: Final = 100_000
 _REFUSED: Final = "strongroom: no key for "
 _LINE: Final = re.compile(r"\n\nLINE (\d+): (.*)\n( *)\^", re.DOTALL)
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "temp_directory": "",
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "async_threads": 2,  # they read through Python, one at a time
+    "enable_external_file_cache": False,  # a second copy of what the page cache holds encrypted
+}
 _LOCKS: Final = (
-    "SET async_threads = 2",  # they read through Python, one at a time
     "SET parquet_prefetch_column_gap = 0",  # what stands between two columns would be decrypted for nothing
     f"SET allowed_directories = ['{SCHEME}://']",
     "SET enable_external_access = false",
     "SET python_enable_replacements = false",
-    "SET enable_external_file_cache = false",  # a second copy of what the page cache holds encrypted
     "SET lock_configuration = true",
 )
 
@@ -48,11 +53,7 @@ class EmbeddedEngine:
     version = str(duckdb.__version__)
 
     def __init__(self, *, threads: int = 0, memory: str = "") -> None:
-        settings: dict[str, Any] = {
-            "temp_directory": "",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
+        settings = dict(_SETTINGS)
         if threads:
             settings["threads"] = threads
         if memory:
