@@ -55,6 +55,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
     return options
 
 
+def test_help_is_for_users() -> None:
+    shown = RUNNER.invoke(app, ["--help"]).output
+    assert "TensorFlow Serving" in shown and "Raises" not in shown
+
+
 def test_options_of_tensorflow_serving(told: list[ServerOptions], tmp_path: Path) -> None:
     (tmp_path / "batching").write_text("max_batch_size { value: 7 }")
     (tmp_path / "monitoring").write_text("prometheus_config { enable: true }")

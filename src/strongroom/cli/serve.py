@@ -60,7 +60,11 @@ def _plain_flag(argument: str) -> tuple[str, ...]:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command(cls=FlagsWithValues, epilog=EPILOG)
+@app.command(
+    cls=FlagsWithValues,
+    epilog=EPILOG,
+    help="Serve models over TensorFlow Serving's API and the Open Inference Protocol.",
+)
 def serve(
     port: Annotated[int, _option("port", min=0, max=65535, help="Port of gRPC; 0 for none.")] = 8500,
     rest_api_port: Annotated[int, _option("rest_api_port", min=0, max=65535, help="Port of REST; 0 for none.")] = 8501,
