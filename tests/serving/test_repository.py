@@ -89,6 +89,32 @@ def test_corrupt_version_does_not_displace_a_good_one(repository: Repository, me
     )
 
 
+def test_corrupt_version_does_not_displace_a_good_one_when_the_server_restarts(
+    repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(memory, 1, "2")
+    put(memory, 2, "3")
+    put(memory, 3, "garbage")
+    repository.configure([ModelSettings("m", "m")])
+    assert ask(repository, Chosen("m")) == 3 and repository.ready()
+    assert states(repository) == {3: State.END, 2: State.AVAILABLE}
+    repository.poll()
+    assert states(repository) == {3: State.END, 2: State.AVAILABLE}
+    put(memory, 3, "4")
+    monkeypatch.setattr("strongroom.serving.models.repository.time.monotonic", lambda: float("inf"))
+    repository.poll()
+    assert ask(repository, Chosen("m")) == 4
+    assert states(repository) == {3: State.AVAILABLE, 2: State.END}
+
+
+def test_named_version_that_is_corrupt_is_not_replaced_by_another(repository: Repository, memory: Any) -> None:
+    put(memory, 1, "2")
+    put(memory, 2, "garbage")
+    policy = VersionPolicy(latest=None, specific=frozenset({2}))
+    with pytest.raises(Refused, match="no version"):
+        repository.configure([ModelSettings("m", "m", policy=policy)])
+
+
 @pytest.mark.parametrize("error", [Tampered("no"), WrongPath("no"), MemoryError(), RecursionError()])
 def test_version_that_does_not_open_does_not_displace_a_good_one(
     repository: Repository, memory: Any, error: Exception

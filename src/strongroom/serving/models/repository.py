@@ -20,6 +20,7 @@ from strongroom.serving.status import InvalidRequest, ModelNotFound, Refused, St
 log: Any = structlog.get_logger("strongroom.serving")
 MAX_RETRY_S: Final = 300.0
 _KEPT_STATUSES: Final = 64
+_OLDER_TRIED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +197,23 @@ class Repository:
         if not wanted:
             return  # an emptied or hidden folder is no order to stop serving
         for version in sorted(wanted):
-            if not self._is_current(model, version) and time.monotonic() >= model.retry_at.get(version, 0.0):
-                self._load(model, version, folders[version])
+            self._load_if_due(model, version, folders[version])
+        if not settings.policy.specific:
+            self._fall_back(model, folders, min(wanted))
         if all(self._is_current(model, version) for version in wanted):
             self._retire(model, model.served.keys() - wanted)
+
+    def _load_if_due(self, model: _Model, version: int, folder: str) -> None:
+        if not self._is_current(model, version) and time.monotonic() >= model.retry_at.get(version, 0.0):
+            self._load(model, version, folder)
+
+    def _fall_back(self, model: _Model, folders: Mapping[int, str], below: int) -> None:
+        """Serve an older version where none that is wanted loads: a restart lets no bad one displace a good one."""
+        older = sorted((version for version in folders if version < below), reverse=True)
+        for version in older[:_OLDER_TRIED]:
+            if model.served:
+                return
+            self._load_if_due(model, version, folders[version])
 
     def _names(self, settings: ModelSettings) -> list[str]:
         """Entries of a model's folder; none where they can't be read, which must not hold up the other models."""
