@@ -10,16 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from ssl import DER_cert_to_PEM_cert
 
 import pytest
 
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.roots import INTEL_ROOT, TrustRoot
 from strongroom.broker.collateral import collateral_name, find_collateral, install_collateral
+from strongroom.broker.pcs import platform_of_quote
 from strongroom.broker.verifier import Trust, VerifierPool, trust, verify_with
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, UnavailableError, VerificationError
+from strongroom.formats.quote import parse_quote, serialize_quote
 from strongroom.platforms.simulated import SimulatedMachine
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -95,6 +99,22 @@ class TestTrust:
     def test_refuses_what_is_no_quote(self, trusted: Trust, garbage: bytes) -> None:
         with pytest.raises(FormatError):
             verify_with(trusted, garbage, NOW)
+
+    @pytest.mark.parametrize("version", [1, 4])
+    def test_refuses_a_pck_certificate_of_a_version_nobody_issues(
+        self, trusted: Trust, quote: bytes, version: int
+    ) -> None:
+        parsed = parse_quote(quote)
+        leaf = parsed.certification.chain_der[0]
+        strange = leaf.replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201") + bytes((version,)), 1)
+        old, new = (DER_cert_to_PEM_cert(der).encode() for der in (leaf, strange))
+        assert old in parsed.certification.data
+        data = parsed.certification.data.replace(old, new)
+        raw = serialize_quote(replace(parsed, certification=replace(parsed.certification, data=data)))
+        for attempt in (lambda: verify_with(trusted, raw, NOW), lambda: platform_of_quote(raw)):
+            with pytest.raises(FormatError) as refusal:
+                attempt()
+            assert refusal.value.code == "quote.pem"
 
 
 class TestCollateral:

@@ -17,13 +17,12 @@ from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
 import httpx
-from cryptography import x509
 
 from strongroom.attestation.collateral import MAX_CHAIN_BYTES, MAX_CRL_BYTES, MAX_DOCUMENT_BYTES, Collateral
 from strongroom.attestation.collateral_check import PckCa
 from strongroom.errors import ConfigurationError, FormatError, UnavailableError
 from strongroom.formats.evidence import SnpEvidence, VtpmEvidence, parse_evidence
-from strongroom.formats.pck import pck_extension_of
+from strongroom.formats.pck import pck_certificate_of, pck_extension_of
 
 PCS_API: Final = "https://api.trustedservices.intel.com"
 PCS_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -170,16 +169,12 @@ def platform_of_quote(quote: bytes) -> Wanted:
         raise ConfigurationError(
             "the evidence is of an AMD processor", code="collateral.wanted", hint="strongroom broker amd-collateral"
         )
-    parsed = hardware.quote
-    chain = parsed.certification.chain_der
-    if not chain:
-        raise FormatError("the quote carries no PCK chain", code="quote.certification")
+    leaf = pck_certificate_of(hardware.quote)
     try:
-        leaf = x509.load_der_x509_certificate(chain[0])
         ca: PckCa = "processor" if "Processor CA" in leaf.issuer.rfc4514_string() else "platform"
     except ValueError:
         raise FormatError("the PCK is not a certificate", code="quote.pem") from None
-    return Wanted(parsed.tee, pck_extension_of(leaf).fmspc, ca)
+    return Wanted(hardware.quote.tee, pck_extension_of(leaf).fmspc, ca)
 
 
 def check_url(url: str) -> str:

@@ -16,8 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from cryptography import x509
-
 from strongroom.attestation.amd_collateral import AmdCollateral
 from strongroom.attestation.claims import Claims
 from strongroom.attestation.collateral import Collateral
@@ -25,12 +23,11 @@ from strongroom.attestation.roots import AMD_ROOT, INTEL_ROOT, AmdRoot, TrustRoo
 from strongroom.attestation.verify import verify_quote
 from strongroom.broker.amd_collateral import find_amd_collateral
 from strongroom.broker.collateral import find_collateral
-from strongroom.errors import FormatError, UnavailableError, VerificationError
+from strongroom.errors import UnavailableError, VerificationError
 from strongroom.formats.certificate import parse_certificate
 from strongroom.formats.endorsement_key import endorsement_key_of
 from strongroom.formats.evidence import SnpEvidence, VtpmEvidence, parse_evidence
-from strongroom.formats.pck import pck_extension_of
-from strongroom.formats.quote import Quote
+from strongroom.formats.pck import pck_certificate_of, pck_extension_of
 
 _PRELOAD: Final = ["strongroom.broker.verifier"]
 
@@ -120,22 +117,11 @@ def _believed(trusted: Trust, raw: bytes) -> Iterator[tuple[TrustRoot | AmdRoot,
             if collateral is not None:
                 yield amd_root, collateral
         return
-    fmspc = _fmspc_of(hardware.quote)
+    fmspc = pck_extension_of(pck_certificate_of(hardware.quote)).fmspc
     for root in trusted.roots:
         text = find_collateral(trusted.collateral, root.kind, hardware.quote.tee, fmspc)
         if text is not None:
             yield root, Collateral.from_json(text)
-
-
-def _fmspc_of(quote: Quote) -> bytes:
-    chain = quote.certification.chain_der
-    if not chain:
-        raise FormatError("the quote carries no PCK chain", code="quote.certification")
-    try:
-        leaf = x509.load_der_x509_certificate(chain[0])
-    except ValueError:
-        raise FormatError("the PCK is not a certificate", code="quote.pem") from None
-    return pck_extension_of(leaf).fmspc
 
 
 class VerifierPool:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ObjectIdentifier
 
 from strongroom.errors import FormatError
 from strongroom.formats import der
+from strongroom.formats.quote import Quote
 
 SGX_EXTENSION_OID: Final = "1.2.840.113741.1.13.1"
 TCB_COMPONENTS: Final = 16
@@ -123,6 +125,21 @@ def serialize_pck_extension(extension: PckExtension) -> bytes:
     if parse_pck_extension(raw) != extension:  # also checks every size
         raise FormatError("SGX extension: a field has the wrong size", code=_CODE)
     return raw
+
+
+def pck_certificate_of(quote: Quote) -> x509.Certificate:
+    """The PCK certificate a quote carries; nothing of it is verified.
+
+    Raises:
+        FormatError: The quote carries none (``quote.certification``), or it can't be read (``quote.pem``).
+    """
+    chain = quote.certification.chain_der
+    if not chain:
+        raise FormatError("the quote carries no PCK chain", code="quote.certification")
+    try:
+        return x509.load_der_x509_certificate(chain[0])
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise FormatError("the PCK is not a certificate", code="quote.pem") from None
 
 
 def pck_extension_of(certificate: x509.Certificate) -> PckExtension:
