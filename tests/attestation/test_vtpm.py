@@ -86,6 +86,15 @@ def test_refuses_a_report_whose_tail_says_something(
     assert refusal(lambda: verify(vtpm.parts(hardware, REPORT_DATA))) == "vtpm.runtime_data"
 
 
+@pytest.mark.parametrize("vmpl", [1, 2, 3])
+def test_refuses_a_guests_own_report_in_place_of_the_paravisors(
+    verify: Callable[[VtpmEvidence], Claims], amd: "AmdDouble", vtpm: "VtpmDouble", vmpl: int
+) -> None:
+    """A guest above level 0 chooses its report data, and so an attestation key whose PCRs say what it likes."""
+    forged = vtpm.parts(amd.parts(report_data_of(vtpm.runtime_data()), vmpl=vmpl), REPORT_DATA)
+    assert refusal(lambda: verify(forged)) == "vtpm.vmpl"
+
+
 def test_refuses_a_quote_another_key_signed(
     verify: Callable[[VtpmEvidence], Claims], evidence: VtpmEvidence, guest_double: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""Genuine quotes of Azure's virtual TPM: hardware report -> runtime data -> attestation key -> quote -> PCRs.
+"""Genuine quotes of Azure's virtual TPM: hardware report (VMPL 0) -> runtime data -> attestation key -> quote -> PCRs.
 
 Source: Microsoft, "Azure confidential VM guest attestation"; TCG TPM 2.0 Library, Part 1, "Attestation".
 """
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from strongroom.errors import VerificationError
-from strongroom.formats.evidence import VtpmEvidence
+from strongroom.formats.evidence import SnpEvidence, VtpmEvidence
 from strongroom.formats.hcl import attestation_key_of, report_data_of
 from strongroom.formats.tpm_quote import extra_data_of, parse_tpm_quote, pcr_digest_of
 
@@ -25,6 +25,9 @@ def check_vtpm(evidence: VtpmEvidence) -> None:
         VerificationError: The parts do not belong to each other (``vtpm.*``).
         FormatError: Runtime data or quote is malformed (``hcl.*``, ``json.*``, ``tpm.*``).
     """
+    if isinstance(evidence.hardware, SnpEvidence) and evidence.hardware.report.vmpl != 0:
+        # The guest runs above level 0: of a report that it asked for itself, it could choose the report data.
+        raise VerificationError("the hardware report is not the paravisor's (VMPL)", code="vtpm.vmpl")
     if not hmac.compare_digest(evidence.hardware.report_data, report_data_of(evidence.runtime_data)):
         raise VerificationError("the hardware report is about other runtime data", code="vtpm.runtime_data")
     key = attestation_key_of(evidence.runtime_data)
