@@ -458,6 +458,17 @@ def test_refuses_trust_domain_with_dangerous_attributes(bench: "Bench") -> None:
     assert refusal_of(lambda: bench.verify(raw, bench.td_parts())) == "quote.td_attributes"
 
 
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize(
+    ("bit", "code"), [(4, "quote.td_attributes"), (5, "quote.td_attributes"), (29, "quote.migratable")]
+)
+def test_refuses_trust_domain_that_may_be_profiled_or_migrated(
+    bench: "Bench", version: int, bit: int, code: str
+) -> None:
+    raw = bench.td_quote(version, attributes=1 << 28 | 1 << bit)
+    assert refusal_of(lambda: bench.verify(raw, bench.td_parts())) == code
+
+
 def test_refuses_trust_domain_with_a_migration_service(bench: "Bench") -> None:
     quote = parse_quote(bench.td_quote(5, version_15=True))
     assert isinstance(quote.body, TdReport)

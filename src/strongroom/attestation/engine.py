@@ -48,6 +48,8 @@ REFUSALS: Final[tuple[tuple[str, str], ...]] = (
     ("TDX module identity check", "tcb.tdx_module"),
     ("TDX module TCB level check", "tcb.tdx_module"),
     ("Reserved bits in TD attributes are set", "quote.td_attributes"),
+    ("TD profiling is enabled", "quote.td_attributes"),
+    ("TD migration is enabled", "quote.migratable"),
     ("SEPT_VE_DISABLE is not enabled", "quote.td_attributes"),
     ("Invalid MR service TD", "quote.service_td"),
     ("Fmspc mismatch", "quote.fmspc_mismatch"),
