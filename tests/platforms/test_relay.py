@@ -1,6 +1,7 @@
 """The relay of a node: pods get its evidence and nothing else, and can't keep it from others."""
 
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,6 +198,30 @@ def test_detection_takes_a_socket_and_nothing_else(node: Node, tmp_path: Path) -
     plain = tmp_path / "file"
     plain.write_text("no socket")
     assert detect(**nowhere, relay_socket=plain) is None
+
+
+def test_a_link_put_in_the_place_of_the_socket_opens_no_other_file(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("r")
+    precious = folder / "precious"
+    precious.touch(0o600)
+    modes: list[int] = []
+
+    class Raced(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(address)
+            modes.append(stat.S_IMODE(Path(address).lstat().st_mode))
+            Path(address).unlink()
+            Path(address).symlink_to(precious)
+
+    monkeypatch.setattr("strongroom.platforms.relay.socket.socket", Raced)
+    stopped = threading.Event()
+    stopped.set()
+    platform: Any = None
+    serve_relay(folder / "s", platform, stopped, print, mode=0o666)
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+    assert modes == [0o666]  # whatever the mask: pods run as users the node does not know
 
 
 def test_a_socket_left_behind_is_replaced_and_a_file_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -7,6 +7,7 @@ Whoever reaches the socket speaks for the whole node. The relay tells no pod fro
 node could prove such a difference to a verifier.
 """
 
+import os
 import socket
 import threading
 import time
@@ -133,8 +134,13 @@ def _listening(path: Path, mode: int) -> socket.socket:
     try:
         if path.is_socket():
             path.unlink()
-        server.bind(str(path))
-        path.chmod(mode)
+        # Permissions before there is a name: a chmod of the name could hit what somebody put in the socket's place.
+        os.fchmod(server.fileno(), mode)
+        mask = os.umask(0)
+        try:
+            server.bind(str(path))
+        finally:
+            os.umask(mask)
         server.listen(MAX_CONNECTIONS)
         server.settimeout(_POLL_S)
     except OSError as error:
