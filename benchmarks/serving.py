@@ -423,18 +423,16 @@ def resnet(seconds: float, rounds: int) -> dict[str, Any]:
             engine = OpenVinoMaker(requests=1).load(Files())
             for size, batch in images.items():
                 message = predict("resnet", "input", batch)
-                ours, theirs = in_turns(
-                    partial(stub, message, timeout=120),
-                    partial(engine.run, "serving_default", {"input": batch}, ("predict",)),
-                    size,
-                    seconds,
-                    rounds,
-                )
-                share = max(ours) / max(theirs)
-                print(
-                    f"ResNet-50 batch {size:>2}: served {max(ours):.1f} images/s, alone {max(theirs):.1f}: {share:.0%}"
-                )
-                results[f"batch_{size}"] = {"served": ours, "engine_alone": theirs, "share_of_best": share}
+                ask = partial(stub, message, timeout=120)
+                run = partial(engine.run, "serving_default", {"input": batch}, ("predict",))
+                rates = in_turns({"one caller": (ask, 1), "two callers": (ask, 2), "alone": (run, 1)}, seconds, rounds)
+                best = {name: size * max(found) for name, found in rates.items()}
+                for name in ("one caller", "two callers"):
+                    print(
+                        f"ResNet-50 batch {size:>2}, {name}: {best[name]:.1f} images/s, alone {best['alone']:.1f}: "
+                        f"{best[name] / best['alone']:.1%}"
+                    )
+                results[f"batch_{size}"] = {name: [size * one for one in found] for name, found in rates.items()}
             results["resident_mb"] = resident_mb(pid)
             results["model_mb"] = len(raw) / 1e6
             print(f"resident {results['resident_mb']:.0f} MB for a model of {results['model_mb']:.0f} MB")
@@ -450,20 +448,33 @@ def _ready(stub: Any) -> bool:
     return True
 
 
-def in_turns(
-    first: Callable[[], Any], second: Callable[[], Any], size: int, seconds: float, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Images a second of both, measured one after the other in each round."""
-    results: tuple[list[float], list[float]] = ([], [])
+def in_turns(acts: dict[str, tuple[Callable[[], Any], int]], seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Calls a second of each, one after the other in each round; with each, how many callers at once."""
+    rates: dict[str, list[float]] = {name: [] for name in acts}
     for _ in range(rounds):
-        for act, rates in zip((first, second), results, strict=True):
+        for name, (act, callers) in acts.items():
             act()
-            started, done = time.monotonic(), 0
-            while time.monotonic() - started < seconds:
-                act()
-                done += size
-            rates.append(done / (time.monotonic() - started))
-    return results
+            rates[name].append(calls_per_s(act, callers, seconds))
+    return rates
+
+
+def calls_per_s(act: Callable[[], Any], callers: int, seconds: float) -> float:
+    done: list[int] = []
+    started = time.monotonic()
+
+    def call() -> None:
+        count = 0
+        while time.monotonic() - started < seconds:
+            act()
+            count += 1
+        done.append(count)
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.monotonic() - started)
 
 
 def tls_and_sealing(seconds: float, rounds: int) -> dict[str, Any]:
