@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 from strongroom.attestation import snp
 from strongroom.attestation.amd_collateral import AmdCollateral
 from strongroom.attestation.claims import Claims
+from strongroom.attestation.collateral import CollateralDigests
 from strongroom.attestation.roots import AMD_ROOT, AMD_ROOT_KEYS, INTEL_ROOT, AmdRoot
 from strongroom.attestation.verify import verify_quote
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
 from strongroom.formats import der
 from strongroom.formats import endorsement_key as oids
+from strongroom.formats.certificate import Extension, parse_certificate
 from strongroom.formats.evidence import SnpEvidence, parse_evidence, serialize_evidence
 from strongroom.formats.snp_report import SnpTcb, parse_snp_report
 
@@ -59,6 +62,11 @@ def test_genuine_evidence_becomes_claims(amd: "AmdDouble", product: Any, signing
     assert claims.collateral_expires == NOW + 30 * DAY
     assert Claims.from_json(claims.to_json()) == claims
     assert amd.chip_id[:8].hex() not in str(claims.to_json())
+
+
+def test_claims_name_no_collateral_of_another_vendor(amd: "AmdDouble") -> None:
+    claims = verify(amd, amd.evidence())
+    assert refusal(lambda: replace(claims, collateral=CollateralDigests(*[bytes(32)] * 4))) == "claims.malformed"
 
 
 @pytest.mark.parametrize("version", [2, 3, 5])
@@ -210,6 +218,26 @@ class TestChain:
         collateral = amd.collateral(issuer=issuer)
         assert refusal(lambda: verify(amd, amd.evidence(), collateral=collateral)) == "endorsement_key.signature"
 
+    def test_refuses_names_that_do_not_follow_each_other(self, amd: "AmdDouble") -> None:
+        issuer = amd.authority("SEV-Milan", "ARK-Genoa", amd.issuer_key, amd.root_key)
+        root = amd.authority("ARK-Genoa", "ARK-Genoa", amd.root_key, amd.root_key)
+        for collateral in (
+            amd.collateral(issuer=issuer),
+            amd.collateral(issuer=issuer, root=root, crl=amd.crl(issuer="ARK-Genoa")),
+        ):
+            assert refusal(partial(verify, amd, amd.evidence(), collateral=collateral)) == "endorsement_key.chain"
+
+    def test_authorities_count_in_their_time_only(self, amd: "AmdDouble") -> None:
+        over = (NOW - 2 * DAY, NOW)
+        issuer = amd.authority("SEV-Milan", "ARK-Milan", amd.issuer_key, amd.root_key, validity=over)
+        root = amd.authority("ARK-Milan", "ARK-Milan", amd.root_key, amd.root_key, validity=over)
+        for collateral in (amd.collateral(issuer=issuer), amd.collateral(root=root)):
+            assert refusal(partial(verify, amd, amd.evidence(), collateral=collateral)) == "collateral.expired"
+
+    def test_the_judgement_ends_with_the_leaf(self, amd: "AmdDouble") -> None:
+        leaf = amd.leaf(validity=(NOW - DAY, NOW + DAY))
+        assert verify(amd, amd.evidence(leaf=leaf)).collateral_expires == NOW + DAY
+
     @pytest.mark.parametrize("changes", [{"ca": False}, {"certifies": False}])
     def test_refuses_an_issuer_that_may_not_certify(self, amd: "AmdDouble", changes: dict[str, Any]) -> None:
         issuer = amd.authority("SEV-Milan", "ARK-Milan", amd.issuer_key, amd.root_key, **changes)
@@ -282,6 +310,11 @@ class TestRevocation:
 
 
 class TestExtensions:
+    def test_refuses_a_condition_that_is_not_amds(self, amd: "AmdDouble") -> None:
+        leaf = parse_certificate(amd.leaf(), code="test")
+        strange = replace(leaf, extensions=leaf.extensions | {"2.5.29.30": Extension(True, b"\x30\x00")})
+        assert refusal(lambda: oids.endorsement_key_of(strange)) == "endorsement_key.extension"
+
     @pytest.mark.parametrize("oid", [oids.STRUCT_VERSION, oids.PRODUCT_NAME, oids.MICROCODE, oids.HARDWARE_ID])
     def test_refuses_missing_extensions(self, amd: "AmdDouble", oid: str) -> None:
         values = {name: value for name, value in amd.extensions().items() if name != oid}

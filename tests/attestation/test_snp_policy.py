@@ -20,11 +20,13 @@ from strongroom.attestation.policy import (
 )
 from strongroom.attestation.verify import verify_quote
 from strongroom.errors import ConfigurationError, FormatError
-from strongroom.formats.evidence import Tee, serialize_evidence
+from strongroom.formats.evidence import DcapEvidence, Tee, serialize_evidence
 from strongroom.formats.hcl import report_data_of
+from strongroom.formats.quote import parse_quote
 from strongroom.formats.snp_report import SnpTcb
 
 if TYPE_CHECKING:
+    from tests.attestation.conftest import Bench
     from tests.guest_double import AmdDouble, VtpmDouble
 
 NOW = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
@@ -95,6 +97,47 @@ def test_what_is_accepted_must_be_named(claims: Claims) -> None:
     assert codes(with_snp(claims, platform_info=1), with_platform(accept_smt=True)) == []
     assert codes(with_snp(claims, reported_tcb=replace(MIN_TCB, snp=0)), with_platform(min_tcb={"milan": ANY})) == []
     assert codes(claims, replace(POLICY, accept_simulated=False)) == ["simulated.refused"]
+
+
+def test_a_report_of_a_more_privileged_level_is_another_one(claims: Claims) -> None:
+    assert codes(claims, with_platform(vmpl=2)) == ["snp.vmpl"]
+
+
+def test_an_older_first_mutable_code_is_an_older_platform() -> None:
+    turin = replace(MIN_TCB, fmc=2)
+    assert turin.at_least(turin)
+    assert not replace(turin, fmc=1).at_least(turin)
+    assert not MIN_TCB.at_least(turin)
+
+
+TD = TdIdentity(bytes(48), (ANY, ANY, ANY, ANY))
+
+
+def intel_policy(measurement: TdIdentity | VtpmIdentity, tee: Tee) -> AppraisalPolicy:
+    return AppraisalPolicy(
+        measurements=(measurement,),
+        tees=frozenset({tee}),
+        tcb_statuses=frozenset({"OutOfDate"}),
+        advisories=ANY,
+        min_tcb_eval_data_number=ANY,
+        accept_simulated=True,
+    )
+
+
+def test_a_policy_for_intels_processors_accepts_none_of_amds(claims: Claims) -> None:
+    assert codes(claims, intel_policy(TD, "tdx")) == ["measurement.tee", "snp.unset", "tee.type"]
+
+
+def test_intels_judgement_counts_behind_a_virtual_tpm(bench: "Bench", vtpm: "VtpmDouble") -> None:
+    quote = bench.td_quote(4, report_data=report_data_of(vtpm.runtime_data()))
+    raw = serialize_evidence(vtpm.parts(DcapEvidence(quote, parse_quote(quote)), bytes(64)))
+    claims = verify_quote(raw, bench.td_parts(), bench.root, NOW).claims
+    assert claims.mr_td is not None
+    identity = VtpmIdentity(TdIdentity(claims.mr_td, TD.rtmrs), {4: vtpm.pcrs[4]})
+    policy = intel_policy(identity, "az-tdx-vtpm")
+    assert codes(claims, policy) == ["tcb.status"]
+    assert claims.tcb_status is not None
+    assert codes(claims, replace(policy, tcb_statuses=frozenset({claims.tcb_status}))) == []
 
 
 def test_stale_judgements_end(claims: Claims) -> None:

@@ -1,7 +1,9 @@
 """Azure's virtual TPM: every link from the hardware's report to the registers, broken one by one."""
 
+import base64
 import datetime as dt
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from strongroom.attestation.claims import Claims
 from strongroom.attestation.verify import verify_quote
 from strongroom.errors import FormatError, VerificationError
 from strongroom.formats.evidence import DcapEvidence, VtpmEvidence, parse_evidence, serialize_evidence
-from strongroom.formats.hcl import report_data_of
+from strongroom.formats.hcl import attestation_key_of, report_data_of
 from strongroom.formats.quote import parse_quote
 from strongroom.formats.tpm_quote import SELECTION
 
@@ -166,6 +168,27 @@ def test_refuses_runtime_data_without_one_good_key(
     runtime_data = vtpm.runtime_data(**changes)
     evidence = vtpm.parts(amd.parts(report_data_of(runtime_data)), REPORT_DATA, runtime_data)
     assert refusal(lambda: verify(evidence)) == "hcl.runtime_data"
+
+
+def test_refuses_runtime_data_with_two_attestation_keys(
+    verify: Callable[[VtpmEvidence], Claims], amd: "AmdDouble", vtpm: "VtpmDouble"
+) -> None:
+    runtime_data = vtpm.runtime_data(keys=2 * json.loads(vtpm.runtime_data())["keys"][:1])
+    evidence = vtpm.parts(amd.parts(report_data_of(runtime_data)), REPORT_DATA, runtime_data)
+    assert refusal(lambda: verify(evidence)) == "hcl.runtime_data"
+
+
+@pytest.mark.parametrize("modulus", [b"\x7f" + b"\xff" * 255, b"\xff" * 255 + b"\xfe", b"\xff" * 257])
+def test_refuses_attestation_keys_that_are_not_of_2048_bits(vtpm: "VtpmDouble", modulus: bytes) -> None:
+    n = base64.urlsafe_b64encode(modulus).rstrip(b"=").decode()
+    assert refusal(lambda: attestation_key_of(vtpm.runtime_data(n=n))) == "hcl.runtime_data"
+
+
+def test_refuses_a_quote_with_a_tail(
+    verify: Callable[[VtpmEvidence], Claims], evidence: VtpmEvidence, vtpm: "VtpmDouble"
+) -> None:
+    attest = evidence.attest + b"\0"
+    assert refusal(lambda: verify(replace(evidence, attest=attest, signature=vtpm.sign(attest)))) == "tpm.trailing"
 
 
 @settings(max_examples=200)
