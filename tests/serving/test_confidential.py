@@ -1,5 +1,6 @@
 """Sealed requests, identity documents and receipts: the formats themselves, attacked."""
 
+import base64
 import json
 import os
 from typing import Any
@@ -192,6 +193,15 @@ def test_identity_with_a_key_the_certificate_does_not_vouch_for() -> None:
 )
 def test_refuses_identities(change: dict[str, Any]) -> None:
     document = json.loads(ServerIdentity.of(certificate()).document()) | change
+    with pytest.raises(FormatError):
+        parse_identity(json.dumps(document).encode())
+
+
+def test_a_certificate_of_an_unknown_version_is_no_surprise() -> None:
+    document = json.loads(ServerIdentity.of(certificate()).document())
+    der = base64.b64decode(document["certificate"])
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
+    document["certificate"] = base64.b64encode(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).decode()
     with pytest.raises(FormatError):
         parse_identity(json.dumps(document).encode())
 

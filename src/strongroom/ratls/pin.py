@@ -106,7 +106,7 @@ def grpc_options(peer: AttestedPeer) -> list[tuple[str, str]]:
 def _any_name(certificate: bytes) -> str | None:
     try:
         parsed = x509.load_der_x509_certificate(certificate)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
     try:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

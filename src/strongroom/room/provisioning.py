@@ -87,5 +87,5 @@ def _authorities(ca_file: Path) -> list[x509.Certificate]:
 def _parsed(certificate: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(certificate)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise VerificationError("the server's certificate is malformed", code="tls.server_certificate") from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -89,7 +89,7 @@ def parse_identity(raw: bytes) -> tuple[bytes, bytes]:
     certificate, sealing_key, signature = _members(raw)
     try:
         public = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise FormatError("an identity without a certificate", code=_CODE) from None
     if not isinstance(public, ec.EllipticCurvePublicKey):
         raise FormatError("an identity whose key is not on a curve", code=_CODE)
