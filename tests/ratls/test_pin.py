@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,13 @@ def test_truncated_stream_is_an_error_not_an_end(
         with pytest.raises(StrongroomError) as refusal:
             connection.read_exactly(10_000)
     assert refusal.value.code in {"tls.truncated", "tls.unreachable"}
+
+
+def test_a_certificate_of_an_unknown_version_has_no_name_and_is_no_surprise(
+    platform: SimulatedPlatform, genuine: QuoteVerifier, now: dt.datetime
+) -> None:
+    peer = verify_certificate(attested_certificate(platform).der, genuine, now)
+    version_3, version_6 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"
+    assert peer.certificate.count(version_3) == 1
+    with pytest.raises(ConfigurationError, match="no name"):
+        grpc_options(replace(peer, certificate=peer.certificate.replace(version_3, version_6)))
