@@ -224,10 +224,18 @@ def test_the_request_is_not_sent_to_a_server_that_is_not_the_one(ask: Ask, p256:
     assert received in ([], [b""])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-def test_refuses_a_ca_file_that_is_none(tmp_path: Path, enclave: Platform, content: bytes | None) -> None:
+def of_version_6() -> bytes:
+    """A certificate that says a version which there is not."""
+    pem = self_signed(ec.generate_private_key(ec.SECP256R1()))
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
+    return ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).encode()
+
+
+@pytest.mark.parametrize("content", [None, lambda: b"", lambda: b"no certificate", of_version_6])
+def test_refuses_a_ca_file_that_is_none(tmp_path: Path, enclave: Platform, content: Callable[[], bytes] | None) -> None:
     if content is not None:
-        (tmp_path / "ca.pem").write_bytes(content)
+        (tmp_path / "ca.pem").write_bytes(content())
     with pytest.raises(ConfigurationError) as refusal:
         fetch_provisioned(enclave, Address("localhost", 1), tmp_path / "ca.pem", timeout_s=1)
     assert refusal.value.code == "tls.ca"

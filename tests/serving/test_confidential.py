@@ -197,11 +197,15 @@ def test_refuses_identities(change: dict[str, Any]) -> None:
         parse_identity(json.dumps(document).encode())
 
 
+def of_version_6(der: bytes) -> bytes:
+    """A certificate that says a version which there is not."""
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
+    return der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")
+
+
 def test_a_certificate_of_an_unknown_version_is_no_surprise() -> None:
     document = json.loads(ServerIdentity.of(certificate()).document())
-    der = base64.b64decode(document["certificate"])
-    assert der.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
-    document["certificate"] = base64.b64encode(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")).decode()
+    document["certificate"] = base64.b64encode(of_version_6(base64.b64decode(document["certificate"]))).decode()
     with pytest.raises(FormatError):
         parse_identity(json.dumps(document).encode())
 
@@ -269,6 +273,13 @@ def test_receipt_of_another_key(issued: Any) -> None:
     _, token = issued
     with pytest.raises(VerificationError, match="not signed"):
         verify_receipt(token, certificate().der, b"request", b"response")
+
+
+@pytest.mark.parametrize("break_it", [of_version_6, lambda der: der[:-1], lambda _: b""])
+def test_receipt_beside_what_is_no_certificate(issued: Any, break_it: Any) -> None:
+    identity, token = issued
+    with pytest.raises(FormatError):
+        verify_receipt(token, break_it(identity.current.certificate), b"request", b"response")
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "x" * 10_000, "ä.ö.ü"])

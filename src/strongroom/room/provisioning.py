@@ -80,7 +80,7 @@ def _authorities(ca_file: Path) -> list[x509.Certificate]:
     try:
         with ca_file.open("rb") as file:
             return x509.load_pem_x509_certificates(file.read(MAX_CA_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, x509.InvalidVersion):
         raise ConfigurationError(f"can't read CA certificates: {ca_file}", code="tls.ca") from None
 
 

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jws
@@ -96,7 +97,7 @@ def verify_receipt(token: str, certificate: bytes, request: bytes, response: byt
         response: Body that was received.
 
     Raises:
-        FormatError: Not a receipt (``receipt.malformed``).
+        FormatError: Not a receipt, or not a certificate (``receipt.malformed``).
         VerificationError: Signed by another key (``receipt.signature``), or about another exchange
             (``receipt.mismatch``).
     """
@@ -108,7 +109,10 @@ def verify_receipt(token: str, certificate: bytes, request: bytes, response: byt
 
 
 def _payload(token: str, certificate: bytes) -> bytes:
-    public = x509.load_der_x509_certificate(certificate).public_key()
+    try:
+        public = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise FormatError("the certificate is malformed", code=_CODE) from None
     if not isinstance(public, ec.EllipticCurvePublicKey) or len(token) > MAX_RECEIPT_BYTES:
         raise FormatError("not a receipt", code=_CODE)
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
