@@ -18,7 +18,7 @@ from strongroom.analytics.footers import find_footer, keep_prepared, prepared_pa
 from strongroom.analytics.manifest import MANIFEST_NAME, Part, open_manifest, parse_manifest, seal_manifest
 from strongroom.analytics.parquet import modules
 from strongroom.analytics.parquet.columns import Footer, open_footer
-from strongroom.analytics.parquet.decrypted import Chunk
+from strongroom.analytics.parquet.decrypted import Chunk, Chunks
 from strongroom.analytics.parquet.prepared import open_prepared, prepare
 from strongroom.analytics.rotation import rotate
 from strongroom.analytics.table import open_table, readers
@@ -28,7 +28,8 @@ from strongroom.errors import ConfigurationError, FormatError, KeyReleaseError, 
 TRIPS = "taxi/key/trips"
 FARES = "taxi/key/fares"
 OTHER = "bank/key/other"
-PURPOSE = b"strongroom prepared footer 1\0"
+MARK = b"SRF2"
+PURPOSE = b"strongroom prepared footer 2\0"
 
 
 def shown(footer: Footer) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def test_a_reader_with_all_keys_cannot_plant_one(
     """Who may read has the data keys; the manifest's signature is what tells the writer's from theirs."""
     write_table(tmp_path / "t", rows)
     part = open_table(tmp_path / "t", "trips", reading()).parts[0]
-    planted = replace(part.footer, chunks=part.footer.chunks[:1])
+    planted = replace(part.footer, chunks=Chunks.of(list(part.footer.chunks)[:1]))
     prepared_path(part.path).write_bytes(prepare(planted, reading().data_keys, os.urandom))
     from_files.clear()
     assert read(open_table(tmp_path / "t", "trips", reading())).equals(rows)
@@ -132,19 +133,43 @@ def test_refuses_a_link_in_its_place(tmp_path: Path, rows: Any, write_table: Any
         open_table(tmp_path / "t", "trips", reading())
 
 
-def test_statistics_of_a_column_stay_under_its_key(tmp_path: Path, write_table: Any, reading: Any) -> None:
-    rows = pa.table({"id": [1, 2], "open": ["seen-by-all-readers"] * 2, "secret": ["canary-5c81"] * 2})
-    write_table(tmp_path / "t", rows, column_keys={"secret": FARES, "open": TRIPS})
-    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
-    keys, raw = reading().data_keys, memoryview(prepared_path(part.path).read_bytes())
-    guards = [part.tail.key_metadata, *(part.footer.column_keys[path] for path in sorted(part.footer.column_keys))]
-    texts, position = [], 0
-    for number, guard in enumerate(guards):
+def texts_of(part: Any, keys: Any, *guards: str) -> list[bytes]:
+    """Plaintext of the modules of a prepared footer: the footer's, and those of the columns that guard a group."""
+    raw, position, texts = memoryview(prepared_path(part.path).read_bytes()), len(MARK), []
+    for number, key in enumerate([part.tail.key_metadata, *(part.footer.column_keys[path] for path in guards)]):
         aad = PURPOSE + part.tail.digest + number.to_bytes(4, "little")
-        text, position = modules.open_module(modules.cipher_for(keys(guard)), raw, position, aad)
+        text, position = modules.open_module(modules.cipher_for(keys(key)), raw, position, aad)
         texts.append(text)
-    column = 1 + sorted(part.footer.column_keys).index("secret")
-    assert [b"canary-5c81" in text for text in texts] == [number == column for number in range(len(texts))]
+    assert position == len(raw)
+    return texts
+
+
+def test_statistics_and_data_keys_of_a_column_stay_under_its_master_key(
+    tmp_path: Path, write_table: Any, reading: Any
+) -> None:
+    rows = pa.table({"id": [1, 2], "open": ["seen-by-all"] * 2, "other": [3, 4], "secret": ["canary-5c81"] * 2})
+    write_table(tmp_path / "t", rows, column_keys={"secret": FARES, "other": FARES, "open": TRIPS})
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    keys = reading().data_keys
+    texts = texts_of(part, keys, "other")
+    own = {path: keys(metadata) for path, metadata in part.footer.column_keys.items()}
+    assert [b"canary-5c81" in text for text in texts] == [False, True]
+    assert [own["secret"] in text for text in texts] == [False, True]
+    assert [own["open"] in text and own["id"] in text for text in texts] == [True, False]
+    assert not any(own["other"] in text for text in texts)  # a key is never under itself
+
+
+def test_one_key_is_unwrapped_for_each_master_key(tmp_path: Path, rows: Any, write_table: Any, reading: Any) -> None:
+    write_table(tmp_path / "t", rows, column_keys={"fare": FARES, "zone": OTHER, "id": FARES})
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    asked: list[bytes] = []
+
+    def noting(metadata: bytes) -> bytes:
+        asked.append(metadata)
+        return bytes(reading().data_keys(metadata))
+
+    open_prepared(prepared_path(part.path).read_bytes(), part.tail, noting)
+    assert len(asked) == 3 < len(part.footer.column_keys)
 
 
 def test_missing_column_key_leaves_other_columns_readable(
@@ -206,7 +231,7 @@ def test_a_manifest_with_half_a_digest() -> None:
 def test_refuses_one_of_another_file(tmp_path: Path, rows: Any, write_table: Any, reading: Any) -> None:
     write_table(tmp_path / "t", rows)
     (part,) = open_table(tmp_path / "t", "trips", reading()).parts
-    other = replace(part.tail, raw=part.tail.raw + b"\0")
+    other = replace(part.tail, digest=hashlib.sha256(b"other").digest())
     with pytest.raises(Tampered):
         open_prepared(prepared_path(part.path).read_bytes(), other, reading().data_keys)
 
@@ -214,10 +239,10 @@ def test_refuses_one_of_another_file(tmp_path: Path, rows: Any, write_table: Any
 def test_a_column_with_two_keys_is_not_prepared(tmp_path: Path, rows: Any, write_table: Any, reading: Any) -> None:
     write_table(tmp_path / "t", rows)
     (part,) = open_table(tmp_path / "t", "trips", reading()).parts
-    chunk = part.footer.chunks[0]
+    chunk = next(iter(part.footer.chunks))
     strange = Chunk(chunk.start, chunk.size, False, 1, chunk.column, modules.cipher_for(b"k" * 32))
     with pytest.raises(FormatError):
-        prepare(replace(part.footer, chunks=[*part.footer.chunks, strange]), reading().data_keys, os.urandom)
+        prepare(replace(part.footer, chunks=Chunks.of([*part.footer.chunks, strange])), reading().data_keys, os.urandom)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
@@ -232,16 +257,83 @@ def test_whatever_a_module_holds_only_documented_errors_come_out(
     (part,) = open_table(tmp_path / "t", "trips", reading()).parts
     keys = reading().data_keys
     cipher = modules.cipher_for(keys(part.tail.key_metadata))
-    aad = PURPOSE + part.tail.digest + bytes(4)
-    text, _ = modules.open_module(cipher, memoryview(prepared_path(part.path).read_bytes()), 0, aad)
+    (text,) = texts_of(part, keys)
     mutated = bytearray(text)
     if data is not None:
         for _ in range(data.draw(st.integers(0, 3))):
             mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
         mutated = mutated[: data.draw(st.integers(0, len(mutated)))]
-    raw = modules.seal_module(cipher, bytes(mutated), aad, os.urandom(12))
+    raw = MARK + modules.seal_module(cipher, bytes(mutated), PURPOSE + part.tail.digest + bytes(4), os.urandom(12))
     try:
         open_prepared(raw + b"\0" * (data is None), part.tail, keys)
     except (FormatError, Tampered):
         return
     assert data is not None
+
+
+def prepared_with(part: Any, keys: Any, change: Any) -> bytes:
+    """A prepared footer that its writer made wrongly: the texts of its modules, changed."""
+    texts = change(texts_of(part, keys, "other"))
+    guards = [part.tail.key_metadata, part.footer.column_keys["other"]]
+    sealed = [
+        modules.seal_module(
+            modules.cipher_for(keys(guard)), text, PURPOSE + part.tail.digest + bytes([number, 0, 0, 0]), os.urandom(12)
+        )
+        for number, (guard, text) in enumerate(zip(guards, texts, strict=True))
+    ]
+    return b"".join([MARK, *sealed])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda texts: [texts[0], b""],  # no data keys
+        lambda texts: [texts[0], texts[1][:20]],  # cut inside a data key
+        lambda texts: [texts[0], b"\x05" + texts[1][1:]],  # a data key of five bytes
+        lambda texts: [texts[0], texts[1] + b"\0"],  # text that no piece takes
+        lambda texts: [texts[0].replace(b'"group":1', b'"group":0'), texts[1]],  # a module that no column guards
+        lambda texts: [texts[0].replace(b'"group":1', b'"group":2'), texts[1]],  # an empty group
+        lambda texts: [texts[0].replace(b'"group":1', b'"group":x'), texts[1]],
+    ],
+)
+def test_a_prepared_footer_whose_groups_contradict_each_other(
+    tmp_path: Path, write_table: Any, reading: Any, change: Any
+) -> None:
+    rows = pa.table({"id": [1, 2], "other": [3, 4], "secret": ["s", "t"]})
+    write_table(tmp_path / "t", rows, column_keys={"secret": FARES, "other": FARES})
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    keys = reading().data_keys
+    assert shown(open_prepared(prepared_with(part, keys, list), part.tail, keys)) == shown(part.footer)
+    with pytest.raises(FormatError):
+        open_prepared(prepared_with(part, keys, change), part.tail, keys)
+
+
+@pytest.mark.parametrize("raw", [b"", b"SRF", b"SRF1", b"\x30\0\0\0" + bytes(48)])
+def test_another_format_of_prepared_footers_is_passed_over(
+    tmp_path: Path, rows: Any, write_table: Any, reading: Any, signer: Any, kms: Any, from_files: list[Any], raw: bytes
+) -> None:
+    """A table that another version of Strongroom wrote stays readable."""
+    manifest = write_table(tmp_path / "t", rows)
+    (part,) = manifest.parts
+    prepared_path(tmp_path / "t" / part.name).write_bytes(raw)
+    other = replace(manifest, parts=(replace(part, prepared=hashlib.sha256(raw).digest()),))
+    (tmp_path / "t" / MANIFEST_NAME).write_bytes(seal_manifest(other, kms, signer))
+    from_files.clear()
+    assert read(open_table(tmp_path / "t", "trips", reading(versions=VersionsInMemory()))).equals(rows)
+    assert len(from_files) == 1
+
+
+@pytest.mark.parametrize("fault", ["beyond the end", "not in their order"])
+def test_chunks_that_cannot_be_are_refused(
+    tmp_path: Path, rows: Any, write_table: Any, reading: Any, fault: str
+) -> None:
+    write_table(tmp_path / "t", rows)
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    fields = list(zip(*part.footer.chunks, strict=True))
+    if fault == "beyond the end":
+        fields[1] = (*fields[1][:-1], part.tail.start - fields[0][-1] + 1)
+    else:
+        fields = [field[::-1] for field in fields]
+    raw = prepare(replace(part.footer, chunks=Chunks(*fields)), reading().data_keys, os.urandom)
+    with pytest.raises(FormatError, match="outside"):
+        open_prepared(raw, part.tail, reading().data_keys)

@@ -12,6 +12,8 @@ from strongroom.errors import FormatError
 
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3, RFC 7493 section 2.2
 
+_scalar = json.JSONEncoder(ensure_ascii=False).encode
+
 JsonValue = str | int | bool | None | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
 
@@ -35,7 +37,7 @@ def canonical_json(value: JsonValue) -> bytes:
 
 def _text(value: JsonValue) -> str:
     if value is None or isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)
+        return _scalar(value)
     if isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
             raise FormatError("integer beyond 2**53 - 1", code="json.not_canonical")
@@ -48,7 +50,7 @@ def _text(value: JsonValue) -> str:
 
 
 def _member(name: str, value: JsonValue) -> str:
-    return json.dumps(name, ensure_ascii=False) + ":" + _text(value)
+    return _scalar(name) + ":" + _text(value)
 
 
 def _utf16(name: object) -> bytes:

@@ -11,7 +11,6 @@ from strongroom.formats.canonical import MAX_SAFE_INTEGER
 MAX_TEXT: Final = 4096
 TIMESTAMP_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
-_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _TIMESTAMP: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -96,9 +95,14 @@ class Members:
             FormatError: Missing, not hexadecimal, or another length.
         """
         value = self.text(name, max_length=2 * (max_bytes if size is None else size))
-        if not _HEX.fullmatch(value) or (size is not None and len(value) != 2 * size):
+        try:
+            octets = bytes.fromhex(value)
+        except ValueError:
+            octets = None
+        # `fromhex` passes over white space, which makes the text longer than it should be.
+        if octets is None or len(value) != 2 * (len(octets) if size is None else size) or len(value) != 2 * len(octets):
             raise self.refuse(name, f"is not {'' if size is None else f'{size} bytes in '}hexadecimal")
-        return bytes.fromhex(value)
+        return octets
 
     def items(self, name: str, *, max_items: int) -> Sequence[object]:
         """An array.

@@ -11,7 +11,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.analytics.parquet import modules
-from strongroom.analytics.parquet.decrypted import Chunk
+from strongroom.analytics.parquet.decrypted import Chunk, Chunks
 from strongroom.analytics.parquet.footer import DataKey, Tail
 from strongroom.analytics.parquet.thrift import I32, STRUCT, Field, Items, Struct, read_struct, struct_of, write_struct
 from strongroom.errors import FormatError, KeyReleaseError
@@ -58,7 +58,7 @@ class Footer:
     schema: bytes
     column_keys: dict[str, bytes]
     refused: dict[str, KeyReleaseError]
-    chunks: list[Chunk]
+    chunks: Chunks
     plain: bytes
     uncompressed: bool
 
@@ -164,7 +164,7 @@ class _Opening:
             hashlib.sha256(write_struct({_SCHEMA: self._metadata[_SCHEMA]})).digest(),
             self._column_keys,
             self._refused,
-            self._chunks,
+            Chunks.of(self._chunks),
             plain,
             self._uncompressed,
         )

@@ -7,7 +7,7 @@ is decrypted. Nothing is written anywhere.
 
 import io
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -51,6 +51,53 @@ class Chunk(NamedTuple):
     cipher: AESGCM
 
 
+class Chunks:
+    """The column chunks of a file in the order in which they stand there, field by field: few are ever looked at.
+
+    Args:
+        starts: As in `Chunk`, each field of all chunks; ascending.
+        sizes: Likewise.
+        dictionaries: Likewise, whether the first page is a dictionary page.
+        row_groups: Likewise.
+        columns: Likewise.
+        ciphers: Likewise.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(
+        self,
+        starts: Sequence[int],
+        sizes: Sequence[int],
+        dictionaries: Sequence[bool],
+        row_groups: Sequence[int],
+        columns: Sequence[int],
+        ciphers: Sequence[AESGCM],
+    ) -> None:
+        self._fields = (starts, sizes, dictionaries, row_groups, columns, ciphers)
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk]) -> "Chunks":
+        """Chunks in any order."""
+        fields = list(zip(*sorted(chunks, key=lambda chunk: chunk.start), strict=True))
+        return cls(*fields) if fields else cls((), (), (), (), (), ())
+
+    def __len__(self) -> int:
+        return len(self._fields[0])
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return map(Chunk, *self._fields)
+
+    def between(self, start: int, end: int) -> Iterator[Chunk]:
+        """Chunks of which a part stands between two offsets."""
+        starts, sizes = self._fields[:2]
+        for index in range(max(bisect_right(starts, start) - 1, 0), len(starts)):
+            if starts[index] >= end:
+                return
+            if starts[index] + sizes[index] > start:
+                yield Chunk._make(field[index] for field in self._fields)
+
+
 class DecryptedFile:
     """Random access to the plaintext form of one encrypted file. Safe to share between threads.
 
@@ -64,13 +111,10 @@ class DecryptedFile:
         footer_start: Where the encrypted footer starts.
     """
 
-    def __init__(
-        self, read_into: ReadInto, file_aad: bytes, chunks: list[Chunk], footer: bytes, footer_start: int
-    ) -> None:
+    def __init__(self, read_into: ReadInto, file_aad: bytes, chunks: Chunks, footer: bytes, footer_start: int) -> None:
         self._read_into = read_into
         self._file_aad = file_aad
-        self._chunks = sorted(chunks, key=lambda chunk: chunk.start)
-        self._starts = [chunk.start for chunk in self._chunks]
+        self._chunks = chunks
         self._tail = footer + len(footer).to_bytes(4, "little") + MAGIC
         self._tail_start = footer_start + GAP
         self.size = self._tail_start + len(self._tail)
@@ -93,17 +137,9 @@ class DecryptedFile:
     def _fill(self, out: memoryview, offset: int) -> None:
         """Fill zeros with what stands there."""
         _place(out, offset, MAGIC, 0)
-        for chunk in self._chunks_between(offset, offset + len(out)):
+        for chunk in self._chunks.between(offset, offset + len(out)):
             self._fill_chunk(out, offset, chunk)
         _place(out, offset, self._tail, self._tail_start)
-
-    def _chunks_between(self, start: int, end: int) -> Iterator[Chunk]:
-        for index in range(max(bisect_right(self._starts, start) - 1, 0), len(self._chunks)):
-            chunk = self._chunks[index]
-            if chunk.start >= end:
-                return
-            if chunk.start + chunk.size > start:
-                yield chunk
 
     def _fill_chunk(self, out: memoryview, offset: int, chunk: Chunk) -> None:
         with _buffer(chunk.size) as encrypted:

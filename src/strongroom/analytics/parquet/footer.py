@@ -40,6 +40,7 @@ class Tail:
         file_unique: The file's identifier.
         key_metadata: Says where the footer's key is.
         footer_at: Offset of the encrypted footer inside `raw`.
+        digest: SHA-256 of `raw`, 32 bytes: names the file, because the footer's key belongs to this file alone.
     """
 
     start: int
@@ -48,16 +49,12 @@ class Tail:
     file_unique: bytes
     key_metadata: bytes
     footer_at: int
+    digest: bytes
 
     @property
     def file_aad(self) -> bytes:
         """What every module's associated data starts with."""
         return self.aad_prefix + self.file_unique
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of the tail: names the file, because the footer's key belongs to this file alone."""
-        return hashlib.sha256(self.raw).digest()
 
 
 def read_tail(read_at: ReadAt, size: int) -> Tail:
@@ -93,7 +90,8 @@ def parse_tail(raw: bytes, start: int) -> Tail:
             )
         gcm: Struct = algorithm[1].value
         unique, prefix = gcm[2].value, gcm[1].value if 1 in gcm else b""
-        tail = Tail(start, raw, prefix, unique, crypto[_KEY_METADATA].value, footer_at)
+        digest = hashlib.sha256(raw).digest()
+        tail = Tail(start, raw, prefix, unique, crypto[_KEY_METADATA].value, footer_at, digest)
     except (KeyError, AttributeError):
         raise FormatError("the file says no algorithm or no key", code="parquet.malformed") from None
     if not all(isinstance(part, bytes) for part in (unique, prefix, tail.key_metadata)) or len(unique) < _MIN_UNIQUE:

@@ -2,39 +2,64 @@
 
 A footer describes every column chunk; to check it and to rewrite it takes longer than many a query. Who writes the file
 does that once. What comes out is sealed under the file's own data keys: a column's metadata (its statistics tell much)
-under that column's key, everything else under the footer's. Its associated data is the digest of the file's tail, and
-the table's manifest names the digest of the whole.
+under a key that only readers of that column have, everything else under the footer's. Its associated data is the digest
+of the file's tail, and the table's manifest names the digest of the whole.
 
-Layout: modules as in Parquet's encryption (length, nonce, ciphertext, tag), the first under the footer's key, one more
-for each column with a key of its own. Inside the first: a header, the list of chunks, the list of pieces, text. Inside
-the others: text. The plaintext footer is the texts' pieces in the order of their list.
+Columns that one master key guards (in one wrapping) are a group: whoever has the right to one has it to all. So a group
+has one module, sealed under the data key of its first column, with the data keys of the others in it: a reader unwraps
+one key for each master key, not one for each column. The group of the footer's master key is under the footer's key.
+
+Layout: a mark, then modules as in Parquet's encryption (length, nonce, ciphertext, tag), one for each group, first the
+footer's. Inside each: data keys, text; before them inside the first: a header, the list of chunks, the list of pieces.
+The plaintext footer is the texts' pieces in the order of their list.
 """
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from itertools import chain
+from operator import add
+from typing import Any, Final, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.analytics.parquet import modules
 from strongroom.analytics.parquet.columns import Footer, dotted
-from strongroom.analytics.parquet.decrypted import Chunk
+from strongroom.analytics.parquet.decrypted import Chunks
 from strongroom.analytics.parquet.footer import MAX_FOOTER_BYTES, DataKey, Tail
+from strongroom.analytics.parquet.material import parse_material
 from strongroom.analytics.parquet.thrift import Items, Struct, read_struct, write_struct
 from strongroom.errors import FormatError
 from strongroom.formats.canonical import canonical_json, parse_json_object
 from strongroom.formats.members import Members
 
 MAX_PREPARED_BYTES: Final = 2 * MAX_FOOTER_BYTES
-_PURPOSE: Final = b"strongroom prepared footer 1\0"
+_MARK: Final = b"SRF2"
+_PURPOSE: Final = b"strongroom prepared footer 2\0"
 _CODE: Final = "prepared.malformed"
 _SIZES: Final = struct.Struct("<III")  # header, chunks, pieces
-_CHUNK: Final = struct.Struct("<QQ?HHH")  # as `Chunk`; the number of its module in place of the cipher
-_PIECE: Final = struct.Struct("<II")  # number of the module, size
+_CHUNK_FIELDS: Final = "QQ?HHH"  # as `Chunk`; in place of the cipher 0 for the footer's, n for the nth column's
+_CHUNK_SIZE: Final = struct.calcsize(f"<{_CHUNK_FIELDS}")
+_PIECE: Final = struct.Struct("<II")  # number of the group, size
 _MAX_COLUMNS: Final = 10_000
 _MAX_KEY_METADATA: Final = 16 * 1024
 # FileMetaData, RowGroup, ColumnChunk, ColumnMetaData
 _ROW_GROUPS, _COLUMNS, _METADATA, _PATH = 4, 1, 3, 3
 _DEPTH: Final = 5
 _LIST_FIELD: Final = 0x19  # field header: id 1, type list
+
+
+class _Column(NamedTuple):
+    """A column with a data key of its own.
+
+    Args:
+        path: Dotted path.
+        metadata: Its key metadata.
+        group: Number of its group; 0: the footer's.
+    """
+
+    path: str
+    metadata: bytes
+    group: int
 
 
 def prepare(footer: Footer, data_key: DataKey, random: Callable[[int], bytes]) -> bytes:
@@ -46,40 +71,77 @@ def prepare(footer: Footer, data_key: DataKey, random: Callable[[int], bytes]) -
         random: Gives so many random bytes.
 
     Raises:
-        FormatError: A column has another key in another row group.
+        FormatError: A column has another key in another row group, or key metadata is not the standard key tools'.
         KeyReleaseError: There is no right to a column's key.
     """
-    paths = sorted(footer.column_keys)
-    numbers = {path: number for number, path in enumerate(paths, 1)}
-    ciphers = [footer.cipher, *(modules.cipher_for(data_key(footer.column_keys[path])) for path in paths)]
-    pieces = list(_pieces(footer.plain, numbers))
-    texts = [b"".join(text for module, text in pieces if module == number) for number in range(len(ciphers))]
+    for refusal in footer.refused.values():
+        raise refusal
+    columns = _grouped(footer)
+    groups = {column.path: column.group for column in columns}
+    pieces = list(_pieces(footer.plain, groups))
     header = canonical_json(
         {
             "rows": footer.rows,
             "schema": footer.schema.hex(),
             "uncompressed": footer.uncompressed,
-            "columns": [{"path": path, "key": footer.column_keys[path].hex()} for path in paths],
+            "columns": [{"path": c.path, "key": c.metadata.hex(), "group": c.group} for c in columns],
         }
     )
-    lists = [header, b"".join(_packed(footer, numbers)), b"".join(_PIECE.pack(n, len(text)) for n, text in pieces)]
-    texts[0] = b"".join([_SIZES.pack(*map(len, lists)), *lists, texts[0]])
-    digest = footer.tail.digest
-    return b"".join(
-        modules.seal_module(cipher, text, _aad(digest, number), random(modules.NONCE_SIZE))
-        for number, (cipher, text) in enumerate(zip(ciphers, texts, strict=True))
-    )
+    numbers = {column.path: number for number, column in enumerate(columns, 1)}
+    lists = [header, _packed(footer, numbers), b"".join(_PIECE.pack(n, len(text)) for n, text in pieces)]
+    raw = [_MARK]
+    for group, members in enumerate(_members(columns)):
+        keys = [data_key(column.metadata) for column in members]
+        cipher = modules.cipher_for(keys.pop(0)) if group else footer.cipher
+        text = b"".join([*map(_sized, keys), *(text for number, text in pieces if number == group)])
+        if not group:
+            text = b"".join([_SIZES.pack(*map(len, lists)), *lists, text])
+        raw.append(modules.seal_module(cipher, text, _aad(footer.tail.digest, group), random(modules.NONCE_SIZE)))
+    return b"".join(raw)
 
 
-def _pieces(plain: bytes, numbers: Mapping[str, int]) -> Iterator[tuple[int, bytes]]:
-    """The plaintext footer cut where another key begins to guard it, each piece with the number of its module."""
+def _grouped(footer: Footer) -> list[_Column]:
+    """The columns with keys of their own, by path, each with its group."""
+    groups = {_guard(footer.tail.key_metadata): 0}
+    return [
+        _Column(path, metadata, groups.setdefault(_guard(metadata), len(groups)))
+        for path, metadata in sorted(footer.column_keys.items())
+    ]
+
+
+def _guard(key_metadata: bytes) -> tuple[str, str]:
+    """What one must be able to unwrap with: the master key, and the key encryption key under it."""
+    material = parse_material(key_metadata)
+    return material.master_key, material.wrapped_kek
+
+
+def _members(columns: list[_Column]) -> list[list[_Column]]:
+    """The columns of each group.
+
+    Raises:
+        FormatError: A number was left out.
+    """
+    groups: list[list[_Column]] = [[] for _ in range(max((column.group for column in columns), default=0) + 1)]
+    for column in columns:
+        groups[column.group].append(column)
+    if not all(groups[1:]):
+        raise FormatError("a group of columns is empty", code=_CODE)
+    return groups
+
+
+def _sized(key: bytes) -> bytes:
+    return bytes([len(key)]) + key
+
+
+def _pieces(plain: bytes, groups: Mapping[str, int]) -> Iterator[tuple[int, bytes]]:
+    """The plaintext footer cut where another key begins to guard it, each piece with the number of its group."""
     done = at = 0
-    for chunk in _column_chunks(plain) if numbers else ():
+    for chunk in _column_chunks(plain) if any(groups.values()) else ():
         text = write_struct(chunk)
         at = plain.index(text, at)
-        if number := numbers.get(_path(chunk), 0):
+        if group := groups.get(_path(chunk), 0):
             yield 0, plain[done:at]
-            yield number, text
+            yield group, text
             done = at + len(text)
         at += len(text)
     yield 0, plain[done:]
@@ -97,15 +159,24 @@ def _path(chunk: Struct) -> str:
     return dotted(path)
 
 
-def _packed(footer: Footer, numbers: Mapping[str, int]) -> Iterator[bytes]:
+def _packed(footer: Footer, numbers: Mapping[str, int]) -> bytes:
+    """The list of chunks: the first field of all, the second of all, and so on.
+
+    Raises:
+        FormatError: A column has another key in another row group.
+    """
     groups = read_struct(footer.plain, depth=_DEPTH)[0][_ROW_GROUPS].value.values
-    columns = groups[0][_COLUMNS].value.values if groups else []
-    owners = [numbers.get(_path(chunk), 0) for chunk in columns]
+    owners = [numbers.get(_path(chunk), 0) for chunk in (groups[0][_COLUMNS].value.values if groups else [])]
     ciphers: dict[int, Any] = {}
     for chunk in footer.chunks:
         if ciphers.setdefault(chunk.column, chunk.cipher) is not chunk.cipher:
             raise FormatError("a column has two keys in one file", code=_CODE)
-        yield _CHUNK.pack(*chunk[:-1], owners[chunk.column])
+    rows = ((*chunk[:-1], owners[chunk.column]) for chunk in footer.chunks)
+    return struct.pack(_layout(len(footer.chunks)), *chain.from_iterable(zip(*rows, strict=True)))
+
+
+def _layout(count: int) -> str:
+    return "<" + "".join(f"{count}{field}" for field in _CHUNK_FIELDS)
 
 
 def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
@@ -121,27 +192,31 @@ def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
         Tampered: It belongs to another tail, or was altered.
         KeyReleaseError: There is no right to a key.
     """
+    if raw[: len(_MARK)] != _MARK:
+        raise FormatError("not a prepared footer of this format", code=_CODE)
     view, digest = memoryview(raw), tail.digest
-    ciphers = [modules.cipher_for(data_key(tail.key_metadata))]
-    first, position = modules.open_module(ciphers[0], view, 0, _aad(digest, 0))
+    cipher = modules.cipher_for(data_key(tail.key_metadata))
+    first, position = modules.open_module(cipher, view, len(_MARK), _aad(digest, 0))
     if len(first) < _SIZES.size:
         raise FormatError("a prepared footer is cut", code=_CODE)
     raw_header, chunks, pieces, text = _cut(first)
     header = Members(parse_json_object(raw_header, max_bytes=MAX_PREPARED_BYTES), what="prepared footer", code=_CODE)
-    column_keys = dict(_column(item) for item in header.items("columns", max_items=_MAX_COLUMNS))
-    texts = [text]
-    for metadata in column_keys.values():
-        ciphers.append(modules.cipher_for(data_key(metadata)))
-        text, position = modules.open_module(ciphers[-1], view, position, _aad(digest, len(texts)))
-        texts.append(text)
+    columns = [_column(item) for item in header.items("columns", max_items=_MAX_COLUMNS)]
+    ciphers, texts = dict[str, AESGCM](), list[bytes]()
+    for group, members in enumerate(_members(columns)):
+        if group:
+            guard = members.pop(0)
+            ciphers[guard.path] = modules.cipher_for(data_key(guard.metadata))
+            text, position = modules.open_module(ciphers[guard.path], view, position, _aad(digest, group))
+        texts.append(_take_keys(text, members, ciphers))
     footer = Footer(
         tail,
-        ciphers[0],
+        cipher,
         header.number("rows"),
         header.octets("schema", 32),
-        column_keys,
+        {column.path: column.metadata for column in columns},
         {},
-        _chunks(chunks, ciphers, tail),
+        _chunks(chunks, [cipher, *(ciphers[column.path] for column in columns)], tail),
         _assembled(pieces, texts),
         header.boolean("uncompressed"),
     )
@@ -149,6 +224,20 @@ def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
     if position != len(raw):
         raise FormatError("bytes behind a prepared footer", code=_CODE)
     return footer
+
+
+def _take_keys(text: bytes, columns: list[_Column], ciphers: dict[str, AESGCM]) -> bytes:
+    """Make the ciphers of columns from the data keys at the start of a module; the rest of it is text.
+
+    Raises:
+        FormatError: It ends inside the keys.
+    """
+    position = 0
+    for column in columns:
+        end = position + 1 + (text[position] if position < len(text) else 0)
+        ciphers[column.path] = modules.cipher_for(text[position + 1 : end])
+        position = end
+    return text[position:]
 
 
 def _cut(first: bytes) -> Iterator[bytes]:
@@ -160,20 +249,28 @@ def _cut(first: bytes) -> Iterator[bytes]:
     yield first[position:]
 
 
-def _column(value: object) -> tuple[str, bytes]:
+def _column(value: object) -> _Column:
     members = Members(value, what="column of a prepared footer", code=_CODE)
-    column = members.text("path"), members.octets("key", max_bytes=_MAX_KEY_METADATA)
+    column = _Column(
+        members.text("path"),
+        members.octets("key", max_bytes=_MAX_KEY_METADATA),
+        members.number("group", maximum=_MAX_COLUMNS),
+    )
     members.finish()
     return column
 
 
-def _chunks(packed: bytes, ciphers: list[Any], tail: Tail) -> list[Chunk]:
+def _chunks(packed: bytes, ciphers: list[AESGCM], tail: Tail) -> Chunks:
+    count = len(packed) // _CHUNK_SIZE
     try:
-        columns = list(zip(*_CHUNK.iter_unpack(packed), strict=True)) or [()] * 6
-        chunks = list(map(Chunk, *columns[:5], map(ciphers.__getitem__, columns[5])))
+        flat = struct.unpack(_layout(count), packed)
+        starts, sizes, dictionaries, row_groups, columns, owners = (
+            flat[field * count : (field + 1) * count] for field in range(len(_CHUNK_FIELDS))
+        )
+        chunks = Chunks(starts, sizes, dictionaries, row_groups, columns, [ciphers[owner] for owner in owners])
     except (struct.error, IndexError):
         raise FormatError("the chunks of a prepared footer are malformed", code=_CODE) from None
-    if any(chunk.start + chunk.size > tail.start for chunk in chunks):
+    if list(starts) != sorted(starts) or max(map(add, starts, sizes), default=0) > tail.start:
         raise FormatError("a column outside the file", code=_CODE)
     return chunks
 
