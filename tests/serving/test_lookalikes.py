@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strongroom.serving.rpc.lookalikes import MAX_KNOWN, MAX_TRIES, Asked, Reader, Writer
+from strongroom.serving.rpc import lookalikes
+from strongroom.serving.rpc.lookalikes import MAX_KNOWN, MAX_SIZES, MAX_TRIES, Asked, Reader, Writer
 from strongroom.serving.rpc.tensorflow import _predict_reader
 from strongroom.serving.rpc.v2 import _infer_reader
 from strongroom.serving.status import InvalidRequest
@@ -136,8 +137,27 @@ def test_memory_is_bounded(parsed: tuple[Reader, list[int]]) -> None:
     for size in range(1, 3 * MAX_KNOWN):
         reader(predict(np.zeros(size, np.uint8)))
     assert len(reader._known) <= MAX_KNOWN
-    assert not reader(predict(np.zeros((2000,), np.float32))).inputs["x"].any()
-    assert all(size <= 4096 for size in reader._known)
+    for size in range(1, 3 * MAX_SIZES):
+        reader._worth_learning(size)
+    assert len(reader._tries) <= MAX_SIZES
+
+
+def test_an_image_is_not_parsed_again(parsed: tuple[Reader, list[int]]) -> None:
+    reader, count = parsed
+    image = np.arange(224 * 224 * 3, dtype=np.float32).reshape(1, 224, 224, 3)
+    for shift in range(3):
+        assert np.array_equal(reader(predict(image + shift)).inputs["x"], image + shift)
+    assert count == [1]
+
+
+def test_what_is_larger_than_memory_should_be_given_for_is_parsed(
+    parsed: tuple[Reader, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookalikes, "MAX_REQUEST_BYTES", 1000)
+    reader, count = parsed
+    for _ in range(3):
+        assert not reader(predict(np.zeros(1001, np.uint8))).inputs["x"].any()
+    assert count == [3]
 
 
 def test_other_ids_of_one_length_are_not_learned_for_ever() -> None:

@@ -15,8 +15,10 @@ from strongroom.serving.models.repository import Chosen
 from strongroom.serving.tensors.dtypes import Array, dtype_of
 
 MAX_KNOWN: Final = 64
-MAX_BODY_BYTES: Final = 4096
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+MAX_OUTPUT_BYTES: Final = 4096
 MAX_TRIES: Final = 8
+MAX_SIZES: Final = 1024
 _FLIP: Final = bytes(range(255, -1, -1))
 
 
@@ -85,12 +87,14 @@ class Reader:
             return asked
         request = self.request_class.FromString(body)
         asked = self.decode(request)
-        if len(body) <= MAX_BODY_BYTES and len(asked.inputs) == 1 and self._worth_learning(len(body)):
+        if len(body) <= MAX_REQUEST_BYTES and len(asked.inputs) == 1 and self._worth_learning(len(body)):
             self._learn(body, request, asked)
         return asked
 
     def _worth_learning(self, size: int) -> bool:
         """Not for ever: a client may put another id of the same length into each request."""
+        if len(self._tries) >= MAX_SIZES:
+            self._tries.clear()
         tries = self._tries[size] = self._tries.get(size, 0) + 1
         return tries <= MAX_TRIES
 
@@ -127,7 +131,7 @@ class Writer:
             array: The only output.
             build: Makes the message around an array.
         """
-        if array.dtype.kind not in "fiu" or not array.size or array.nbytes > MAX_BODY_BYTES:
+        if array.dtype.kind not in "fiu" or not array.size or array.nbytes > MAX_OUTPUT_BYTES:
             return _bytes_of(build(array))
         full = (key, array.dtype, array.shape)
         known = self._known.get(full)
