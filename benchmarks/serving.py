@@ -421,7 +421,7 @@ def resnet(seconds: float, rounds: int) -> dict[str, Any]:
         channel = grpc.secure_channel(f"localhost:{ports[0]}", credentials, options)
         stub = channel.unary_unary(PREDICT, request_serializer=lambda m: m.SerializeToString())
         with process(command, lambda: _ready(stub)) as pid:
-            engine = OpenVinoMaker(requests=1).load(Files())
+            engine = OpenVinoMaker().load(Files())
             for size, batch in images.items():
                 message = predict("resnet", "input", batch)
                 ask = partial(stub, message, timeout=120)

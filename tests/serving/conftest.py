@@ -89,11 +89,13 @@ class ScaleMaker:
 
     def __init__(self) -> None:
         self.engines: list[ScaleEngine] = []
+        self.concurrency: list[int] = []
 
     def recognises(self, names: frozenset[str]) -> bool:
         return "factor" in names
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
+        self.concurrency.append(concurrency)
         from strongroom.errors import FormatError
 
         try:

@@ -221,7 +221,7 @@ def test_xgboost_refuses_garbage(raw: bytes) -> None:
         XGBoostMaker().load(Files(model_dot_ubj=raw))
 
 
-@pytest.mark.parametrize("maker", [OnnxMaker(threads=1), OpenVinoMaker(threads=1, requests=1)])
+@pytest.mark.parametrize("maker", [OnnxMaker(threads=1), OpenVinoMaker(threads=1)])
 def test_onnx(maker: EngineMaker) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[maker.name])
     engine = maker.load(Files(model_dot_onnx=onnx_model()))
@@ -264,7 +264,7 @@ def test_finds_external_weights_in_subgraphs() -> None:
 
 def test_openvino_saved_model() -> None:
     pytest.importorskip("openvino")
-    engine = OpenVinoMaker(threads=1, requests=1).load(Files(saved_model_dot_pb=saved_model()))
+    engine = OpenVinoMaker(threads=1).load(Files(saved_model_dot_pb=saved_model()))
     signature = engine.signatures[DEFAULT_SIGNATURE]
     assert (list(signature.inputs), list(signature.outputs)) == (["rows"], ["scores"])
     assert run(engine) == pytest.approx(ROWS @ WEIGHTS, abs=1e-5)
@@ -301,7 +301,8 @@ def test_engine_answers_several_callers_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     pytest.importorskip("openvino")
-    engine = OpenVinoMaker(threads=1, requests=2).load(Files(model_dot_onnx=onnx_model()))
+    engine: Any = OpenVinoMaker(threads=1).load(Files(model_dot_onnx=onnx_model()), 2)
+    assert engine._requests.qsize() == 2
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda i: (i, run(engine, ROWS * np.float32(i))), range(200)))
     assert all(answer == pytest.approx(ROWS @ WEIGHTS * i, rel=1e-5) for i, answer in answers)

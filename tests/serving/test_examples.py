@@ -38,7 +38,7 @@ def test_dummy_image_client(serve: Any, tmp_path: Path) -> None:
     make = runpy.run_path(str(FOLDER / "make_resnet50.py"))["make_resnet50"]
     (tmp_path / "resnet/1").mkdir(parents=True)
     (tmp_path / "resnet/1/saved_model.pb").write_bytes(make())
-    served = serve([ModelSettings("resnet50-v15-fp32", "resnet")], tmp_path, [OpenVinoMaker(requests=1)])
+    served = serve([ModelSettings("resnet50-v15-fp32", "resnet")], tmp_path, [OpenVinoMaker()])
     command = [sys.executable, str(FOLDER / "dummy_image_client.py"), f"127.0.0.1:{served.server.grpc_port}"]
     command += ["--plaintext", "--count", "2", "--batch", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

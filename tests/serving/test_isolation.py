@@ -129,7 +129,7 @@ def test_model_that_does_not_load_over_there_is_refused_here(models: Path) -> No
     (models / "tabular/2").mkdir()
     (models / "tabular/2/model.ubj").write_bytes(b"no model")
     with pytest.raises(FormatError):
-        isolation.IsolatedEngine(XGBoostMaker(), VersionFiles(DangerousPlaintextFolder(models), "tabular/2"), 1, 5)
+        isolation.IsolatedEngine(XGBoostMaker().load, VersionFiles(DangerousPlaintextFolder(models), "tabular/2"), 1, 5)
 
 
 def test_process_ends_with_the_server(served: Any) -> None:

@@ -34,8 +34,8 @@ def threads(scale: Any) -> list[str]:
     seen: list[str] = []
     load = scale.load
 
-    def loaded(files: Any) -> Any:
-        engine = load(files)
+    def loaded(*arguments: Any, **named: Any) -> Any:
+        engine = load(*arguments, **named)
         run = engine.run
 
         def noted(*arguments: Any) -> Any:

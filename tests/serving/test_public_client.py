@@ -84,7 +84,7 @@ def test_tensorflow_itself_agrees_on_the_resnet_to_five_digits(serve: Any, tmp_p
     script = Path(__file__).resolve().parents[2] / "examples/serving/make_resnet50.py"
     (tmp_path / "resnet/1").mkdir(parents=True)
     (tmp_path / "resnet/1/saved_model.pb").write_bytes(runpy.run_path(str(script))["make_resnet50"]())
-    served = serve(["resnet"], tmp_path, [OpenVinoMaker(requests=1)])
+    served = serve(["resnet"], tmp_path, [OpenVinoMaker()])
     image = np.random.default_rng(0).random((1, 224, 224, 3), dtype=np.float32)
     request = module("predict_pb2").PredictRequest()
     request.model_spec.name = "resnet"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from strongroom.errors import ConfigurationError, FormatError, Tampered, UnavailableError, WrongPath
-from strongroom.serving.models.limits import BatchingLimits
+from strongroom.serving.models.limits import BatchingLimits, ModelLimits
 from strongroom.serving.models.policy import ALL_VERSIONS, ModelSettings, VersionPolicy, version_folders
 from strongroom.serving.models.repository import Chosen, Repository
 from strongroom.serving.models.served import State
@@ -63,6 +63,15 @@ def test_highest_version_is_served(repository: Repository, memory: Any) -> None:
     repository.configure([ModelSettings("m", "m")])
     assert ask(repository, Chosen("m")) == 3
     assert states(repository) == {2: State.AVAILABLE}
+
+
+def test_each_engine_is_made_for_its_own_models_concurrency(repository: Repository, memory: Any, scale: Any) -> None:
+    """An engine divides the cores by it: another model's number would leave cores idle."""
+    put(memory, 1, "2", "a")
+    put(memory, 1, "2", "b")
+    limits = {"a": 1, "b": 3}
+    repository.configure([ModelSettings(name, name, limits=ModelLimits(number)) for name, number in limits.items()])
+    assert sorted(scale.concurrency) == [1, 3]
 
 
 def test_new_version_takes_over_and_the_old_one_is_closed(repository: Repository, memory: Any, scale: Any) -> None:
@@ -142,8 +151,8 @@ def test_version_that_fails_its_warm_up_does_not_displace_a_good_one(
     put(memory, 2, "3")
     load = scale.load
 
-    def load_bad(files: Any) -> Any:
-        engine = load(files)
+    def load_bad(*arguments: Any, **named: Any) -> Any:
+        engine = load(*arguments, **named)
         engine.run = lambda *_: 1 / 0
         return engine
 

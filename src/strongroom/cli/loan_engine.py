@@ -121,13 +121,14 @@ class LoanBundleMaker:
         """Whether there is one bundle."""
         return sum(name.endswith(SUFFIX) for name in names) == 1
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Load it.
 
         Raises:
             ConfigurationError: The loan application's libraries are not installed.
             FormatError: Not a bundle.
         """
+        del concurrency  # one thread for each prediction
         name = next(name for name in sorted(files.names) if name.endswith(SUFFIX))
         try:
             return LoanBundleEngine(files.read(name))

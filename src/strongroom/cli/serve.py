@@ -292,8 +292,7 @@ def _run(
     _configure_logging()
     identity = choice.identity()
     tls = choice.tls(storage, identity)
-    concurrency = max(model.limits.concurrency for model in options.models)
-    server = ModelServer(options, storage, engine_makers(concurrency, precision), tls, identity)
+    server = ModelServer(options, storage, engine_makers(precision), tls, identity)
     try:
         _start(server)
         how = "attested TLS" if identity else "TLS" if tls else "no TLS"

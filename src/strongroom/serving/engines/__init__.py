@@ -100,8 +100,12 @@ class EngineMaker(Protocol):
     def recognises(self, names: frozenset[str]) -> bool:
         """Whether a version with these files is for this engine."""
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Load a version into memory.
+
+        Args:
+            files: Its files.
+            concurrency: Predictions at the same time: an engine with threads of its own divides the cores by it.
 
         Raises:
             FormatError: The files are not a model of this kind.

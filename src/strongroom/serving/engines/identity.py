@@ -47,12 +47,13 @@ class IdentityMaker:
         """Whether ``identity.toml`` is there."""
         return FILE in names
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Load it.
 
         Raises:
             FormatError: Not the expected TOML.
         """
+        del concurrency  # one thread for each prediction
         try:
             table = tomllib.loads(files.read(FILE).decode("utf-8"))["tensors"]
             tensors = {

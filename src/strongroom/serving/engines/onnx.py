@@ -1,5 +1,6 @@
 """ONNX Runtime: ``model.onnx`` loaded from memory; external weight files are refused."""
 
+import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -62,7 +63,7 @@ class OnnxMaker:
     """Loads ``model.onnx``.
 
     Args:
-        threads: Threads inside one operator; 0 lets ONNX Runtime take all cores.
+        threads: Threads in all; 0: one for each core.
     """
 
     name = "onnx"
@@ -74,7 +75,7 @@ class OnnxMaker:
         """Whether ``model.onnx`` is there."""
         return FILE in names
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Load it.
 
         Raises:
@@ -84,7 +85,8 @@ class OnnxMaker:
         raw = files.read(FILE)
         check_self_contained(raw)
         try:
-            return OnnxEngine(open_session(raw, self._threads))
+            threads = (self._threads or len(os.sched_getaffinity(0))) // concurrency
+            return OnnxEngine(open_session(raw, max(1, threads)))
         except Refused as refused:
             raise FormatError(f"{FILE}: {refused.message}", code="serving.model") from None
 

@@ -84,17 +84,14 @@ class OpenVinoMaker:
 
     Args:
         threads: Threads in all; 0 lets OpenVINO take every core.
-        requests: Predictions at the same time.
         precision: "f32", or "bf16" where speed matters more than the fourth digit.
     """
 
     name = "openvino"
 
-    def __init__(self, threads: int = 0, requests: int = 2, precision: Precision = "f32") -> None:
-        self._requests = requests
+    def __init__(self, threads: int = 0, precision: Precision = "f32") -> None:
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,
-            "NUM_STREAMS": str(requests),
             "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
         }
         if threads:
@@ -104,7 +101,7 @@ class OpenVinoMaker:
         """Whether there is a SavedModel or an IR. ONNX is taken when the configuration names this engine."""
         return SAVED_MODEL in names or set(IR) <= names
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Read and compile.
 
         Raises:
@@ -120,8 +117,8 @@ class OpenVinoMaker:
         core = openvino.Core()
         try:
             model, names = _read(core, files)
-            compiled = core.compile_model(model, "CPU", self._settings)
-            return OpenVinoEngine(compiled, self._requests, names)
+            compiled = core.compile_model(model, "CPU", {**self._settings, "NUM_STREAMS": str(concurrency)})
+            return OpenVinoEngine(compiled, concurrency, names)
         except RuntimeError:
             raise FormatError("OpenVINO can't read this model", code="serving.model") from None
         except Refused as refused:

@@ -107,13 +107,14 @@ class XGBoostMaker:
         """Whether ``model.ubj`` is there."""
         return FILE in names
 
-    def load(self, files: ModelFiles) -> Engine:
+    def load(self, files: ModelFiles, concurrency: int = 1) -> Engine:
         """Load it.
 
         Raises:
             ConfigurationError: xgboost is not installed.
             FormatError: Not a model XGBoost can read.
         """
+        del concurrency  # one thread for each prediction
         try:
             import xgboost
         except ImportError:

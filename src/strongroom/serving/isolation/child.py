@@ -1,6 +1,6 @@
 """The engine process: ``python -m strongroom.serving.isolation.child DESCRIPTOR...``, one connection each.
 
-The first connection brings the engine's maker and the model's files; then all of them ask. The process ends when the
+The first connection brings what loads the engine and the model's files; then all of them ask. The process ends when the
 server does. What it reads comes from the server that started it, over a descriptor nobody else has.
 """
 
@@ -37,11 +37,11 @@ class SentFiles:
 
 
 def load(connection: socket.socket) -> Engine:
-    """Receive maker and files, load, and say what was loaded."""
+    """Receive what loads and the files, load, and say what was loaded."""
     with connection.makefile("rb") as stream:
         (size,) = SIZE.unpack(stream.read(SIZE.size))
-        maker, files = pickle.loads(stream.read(size))  # noqa: S301  # the server's own objects, from the server itself
-    engine: Engine = maker.load(SentFiles(files))
+        load_engine, files = pickle.loads(stream.read(size))  # noqa: S301  # the server's own objects, from the server itself
+    engine: Engine = load_engine(SentFiles(files))
     send(connection, {"platform": engine.platform, "signatures": signatures_as_json(engine.signatures)}, {})
     return engine
 

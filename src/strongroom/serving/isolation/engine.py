@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
 from strongroom.errors import FormatError, UnavailableError
-from strongroom.serving.engines import EngineMaker
+from strongroom.serving.engines import Engine, ModelFiles
 from strongroom.serving.isolation.child import SIZE
 from strongroom.serving.isolation.frames import receive, send, signatures_from_json
 from strongroom.serving.models.storage import VersionFiles
@@ -27,12 +27,14 @@ WITHIN_S: Final = 600.0
 FIRST_PAUSE_S: Final = 0.1
 LOAD_TIMEOUT_S: Final = 300.0
 
+LoadEngine = Callable[[ModelFiles], Engine]
+
 
 class EngineProcess:
     """One child process and the connections to it.
 
     Args:
-        maker: Makes the engine, over there.
+        load: Loads the engine, over there; can be pickled.
         files: The model's files; each is read anew.
         connections: Predictions at the same time.
         timeout_s: A prediction that takes longer is taken for a crash.
@@ -42,7 +44,7 @@ class EngineProcess:
         UnavailableError: The process ended while it loaded it.
     """
 
-    def __init__(self, maker: EngineMaker, files: VersionFiles, connections: int, timeout_s: float) -> None:
+    def __init__(self, load: LoadEngine, files: VersionFiles, connections: int, timeout_s: float) -> None:
         pairs = [socket.socketpair() for _ in range(connections)]
         numbers = [theirs.fileno() for _, theirs in pairs]
         command = [sys.executable, "-m", "strongroom.serving.isolation.child", *map(str, numbers)]
@@ -53,7 +55,7 @@ class EngineProcess:
             theirs.close()
             ours.settimeout(LOAD_TIMEOUT_S)
         try:
-            head = self._load(maker, files)
+            head = self._load(load, files)
         except BaseException:
             self.end()
             raise
@@ -62,8 +64,8 @@ class EngineProcess:
             ours.settimeout(timeout_s)
             self._free.put(ours)
 
-    def _load(self, maker: EngineMaker, files: VersionFiles) -> dict[str, Any]:
-        message = pickle.dumps((maker, {name: files.read(name) for name in sorted(files.names)}))
+    def _load(self, load: LoadEngine, files: VersionFiles) -> dict[str, Any]:
+        message = pickle.dumps((load, {name: files.read(name) for name in sorted(files.names)}))
         try:
             self._all[0].sendall(SIZE.pack(len(message)))
             self._all[0].sendall(message)
@@ -105,7 +107,7 @@ class IsolatedEngine:
     """`Engine` over an `EngineProcess`, which is started again after a crash, but not for ever.
 
     Args:
-        maker: Makes the engine.
+        load: Loads the engine; can be pickled.
         files: The model's files. They are read again for each start, and must be the same.
         connections: Predictions at the same time.
         timeout_s: A prediction that takes longer is taken for a crash.
@@ -115,8 +117,8 @@ class IsolatedEngine:
         UnavailableError: Its process ended while it loaded it.
     """
 
-    def __init__(self, maker: EngineMaker, files: VersionFiles, connections: int, timeout_s: float) -> None:
-        self._arguments = maker, files, connections, timeout_s
+    def __init__(self, load: LoadEngine, files: VersionFiles, connections: int, timeout_s: float) -> None:
+        self._arguments = load, files, connections, timeout_s
         self._files = files
         self._lock = threading.Lock()
         self._crashes: deque[float] = deque(maxlen=MAX_CRASHES)

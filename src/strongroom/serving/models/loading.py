@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError, VerificationError
@@ -50,10 +51,11 @@ def load_version(
 
 
 def _engine(maker: EngineMaker, files: VersionFiles, settings: ModelSettings) -> Engine:
+    load = partial(maker.load, concurrency=settings.limits.concurrency)
     if not settings.isolated:
-        return maker.load(files)
+        return load(files)
     batches = settings.batching.threads if settings.batching else 0
-    return IsolatedEngine(maker, files, settings.limits.concurrency + batches, settings.limits.timeout_s)
+    return IsolatedEngine(load, files, settings.limits.concurrency + batches, settings.limits.timeout_s)
 
 
 def _maker(makers: Sequence[EngineMaker], settings: ModelSettings, names: frozenset[str]) -> EngineMaker:
