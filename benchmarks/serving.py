@@ -385,32 +385,40 @@ def certificates() -> dict[str, bytes]:
 
 
 def resnet(seconds: float, rounds: int) -> dict[str, Any]:
-    """The engine in this process against the same engine behind gRPC with two-way TLS, in turns."""
-    from strongroom.serving.engines.openvino import OpenVinoMaker
+    """The engine in this process against the same engine behind gRPC with two-way TLS, in turns.
 
-    make: Callable[[], bytes] = runpy.run_path(str(Path(__file__).parents[1] / "examples/serving/make_resnet50.py"))[
-        "make_resnet50"
-    ]
-    raw = make()
-    random = np.random.default_rng(0)
-    images = {size: random.random((size, 224, 224, 3), dtype=np.float32) for size in (1, 16)}
-    files = certificates()
-
-    class Files:
-        names = frozenset({"saved_model.pb"})
-
-        def read(self, _name: str) -> bytes:
-            return raw
-
+    In both forms: one prediction at a time on all cores, and two at a time (the server's default) on half of them each.
+    """
     results: dict[str, Any] = {}
+    raw: bytes = runpy.run_path(str(RESNET))["make_resnet50"]()
+    for places, callers in ((1, (1, 2)), (2, (2, 4))):
+        with resnet_server(raw, places) as (pid, ask):
+            for size in (1, 16):
+                numbers = callers if size == 1 else (places,)
+                found = resnet_shares(raw, ask, places, size, numbers, seconds, rounds)
+                for name, row in found.items():
+                    print(
+                        f"ResNet-50 batch {size:>2}, {places} at a time, {name}: {row['images_per_s']:.1f} images/s",
+                        end="",
+                    )
+                    print(f", {row['share']:.1%} of the engine" if "share" in row else "")
+                results[f"batch_{size}_{places}_at_a_time"] = found
+            results[f"resident_mb_{places}_at_a_time"] = resident_mb(pid)
+            print(f"resident {resident_mb(pid):.0f} MB for a model of {len(raw) / 1e6:.0f} MB")
+    return results
+
+
+@contextmanager
+def resnet_server(raw: bytes, places: int) -> Iterator[tuple[int, Callable[[bytes], Any]]]:
+    """Our server with two-way TLS; its process, and a function that sends it the bytes of a request."""
+    files = certificates()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder, port = Path(temporary), free_port()
         (folder / "resnet/1").mkdir(parents=True)
         (folder / "resnet/1/saved_model.pb").write_bytes(raw)
         (folder / "ssl.cfg").write_bytes(files["ssl.cfg"])
-        ports = free_port(), free_port()
-        config = f"port = {ports[0]}\nrest_api_port = 0\npoll_wait_s = 5\nssl_config_file = 'ssl.cfg'\n"
-        config += "[[models]]\nname = 'resnet'\nbase_path = 'resnet'\nconcurrency = 1\n"
+        config = f"port = {port}\nrest_api_port = 0\npoll_wait_s = 5\nssl_config_file = 'ssl.cfg'\n"
+        config += f"[[models]]\nname = 'resnet'\nbase_path = 'resnet'\nconcurrency = {places}\n"
         (folder / "serving.toml").write_text(config)
         command = [sys.executable, "-m", "strongroom", "serve", "--config", "serving.toml"]
         command += ["--dangerous_plaintext_models", str(folder)]
@@ -418,62 +426,93 @@ def resnet(seconds: float, rounds: int) -> dict[str, Any]:
         credentials = grpc.ssl_channel_credentials(
             files["ca_cert.pem"], files["client/key.pem"], files["client/cert.pem"]
         )
-        channel = grpc.secure_channel(f"localhost:{ports[0]}", credentials, options)
-        stub = channel.unary_unary(PREDICT, request_serializer=lambda m: m.SerializeToString())
-        with process(command, lambda: _ready(stub)) as pid:
-            engine = OpenVinoMaker().load(Files())
-            for size, batch in images.items():
-                message = predict("resnet", "input", batch)
-                ask = partial(stub, message, timeout=120)
-                run = partial(engine.run, "serving_default", {"input": batch}, ("predict",))
-                rates = in_turns({"one caller": (ask, 1), "two callers": (ask, 2), "alone": (run, 1)}, seconds, rounds)
-                typical = {name: size * statistics.median(found) for name, found in rates.items()}
-                for name in ("one caller", "two callers"):
-                    share = typical[name] / typical["alone"]
-                    print(f"ResNet-50 batch {size:>2}, {name}: {typical[name]:.1f} images/s, {share:.1%} of the engine")
-                results[f"batch_{size}"] = {name: [size * one for one in found] for name, found in rates.items()}
-            results["resident_mb"] = resident_mb(pid)
-            results["model_mb"] = len(raw) / 1e6
-            print(f"resident {results['resident_mb']:.0f} MB for a model of {results['model_mb']:.0f} MB")
-        channel.close()
-    return results
+        with grpc.secure_channel(f"localhost:{port}", credentials, options) as channel:
+            ask = partial(channel.unary_unary(PREDICT), timeout=120)
+            first = predict("resnet", "input", np.zeros((1, 224, 224, 3), np.float32)).SerializeToString()
+            with process(command, lambda: _answers(ask, first)) as pid:
+                yield pid, ask
 
 
-def _ready(stub: Any) -> bool:
+def _answers(ask: Callable[[bytes], Any], request: bytes) -> bool:
     try:
-        stub(predict("resnet", "input", np.zeros((1, 224, 224, 3), np.float32)), timeout=5)
+        ask(request)
     except grpc.RpcError:
         return False
     return True
 
 
+def resnet_shares(
+    raw: bytes,
+    ask: Callable[[bytes], Any],
+    places: int,
+    size: int,
+    callers: tuple[int, ...],
+    seconds: float,
+    rounds: int,
+) -> dict[str, dict[str, Any]]:
+    """Images per second of the engine alone and of the server, and the median of the server's share in each round.
+
+    The request is built once, as h2load's is.
+    """
+    from strongroom.serving.engines.openvino import OpenVinoMaker
+
+    class Files:
+        names = frozenset({"saved_model.pb"})
+
+        def read(self, _name: str) -> bytes:
+            return raw
+
+    batch = np.random.default_rng(0).random((size, 224, 224, 3), dtype=np.float32)
+    engine = OpenVinoMaker().load(Files(), places)
+    run = partial(engine.run, "serving_default", {"input": batch}, ("predict",))
+    served = partial(ask, predict("resnet", "input", batch).SerializeToString())
+    acts: dict[str, tuple[Callable[[], Any], int]] = {"alone": (run, places)}
+    acts |= {f"{number} callers": (served, number) for number in callers}
+    rates = in_turns(acts, seconds * (1 if size == 1 else 4), rounds)
+    engine.close()
+    found: dict[str, dict[str, Any]] = {}
+    for name, times in rates.items():
+        found[name] = {
+            "images_per_s": size * statistics.median(times),
+            "rounds": [round(size * one, 2) for one in times],
+        }
+        if name != "alone":
+            pairs = zip(times, rates["alone"], strict=True)
+            found[name]["share"] = statistics.median(one / alone for one, alone in pairs)
+    return found
+
+
 def in_turns(acts: dict[str, tuple[Callable[[], Any], int]], seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Calls a second of each, one after the other in each round; with each, how many callers at once."""
+    """Calls a second of each, in turns, every other round backwards; with each, how many callers at once."""
     rates: dict[str, list[float]] = {name: [] for name in acts}
-    for _ in range(rounds):
-        for name, (act, callers) in acts.items():
+    for number in range(rounds):
+        for name in list(acts)[::-1] if number % 2 else acts:
+            act, callers = acts[name]
             act()
             rates[name].append(calls_per_s(act, callers, seconds))
     return rates
 
 
 def calls_per_s(act: Callable[[], Any], callers: int, seconds: float) -> float:
-    done: list[int] = []
-    started = time.monotonic()
+    """Calls a second of so many callers: of each, from the end of its first call to that of its last one in time."""
+    rates: list[float] = []
+    end = time.monotonic() + seconds
 
     def call() -> None:
-        count = 0
-        while time.monotonic() - started < seconds:
+        times = []
+        while (now := time.monotonic()) < end:
+            times.append(now)
             act()
-            count += 1
-        done.append(count)
+        rates.append((len(times) - 2) / (times[-1] - times[1]))
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(done) / (time.monotonic() - started)
+    if len(rates) < callers or min(rates) <= 0:
+        raise SystemExit("the turns are too short for this work: more --seconds")
+    return sum(rates)
 
 
 def tls_and_sealing(seconds: float, rounds: int) -> dict[str, Any]:
