@@ -29,7 +29,7 @@ OVERHEAD: Final = LENGTH_SIZE + NONCE_SIZE + TAG_SIZE
 DATA_KEY_SIZES: Final = frozenset({16, 24, 32})
 
 _LENGTH: Final = struct.Struct("<I")
-_ORDINAL: Final = struct.Struct("<H")
+_ORDINALS: Final = tuple(struct.Struct(f"<{count}H") for count in range(4))
 MAX_ORDINAL: Final = 2**15 - 1
 ALTERED: Final = "a part of an encrypted Parquet file does not authenticate: altered, moved, or another key"
 
@@ -45,9 +45,9 @@ def associated_data(file_aad: bytes, module: int, *ordinals: int) -> bytes:
     Raises:
         FormatError: An ordinal needs more than 15 bits.
     """
-    if any(not 0 <= ordinal <= MAX_ORDINAL for ordinal in ordinals):
+    if ordinals and not 0 <= min(ordinals) <= max(ordinals) <= MAX_ORDINAL:
         raise FormatError("Parquet encryption counts row groups, columns and pages in 15 bits", code="parquet.ordinal")
-    return file_aad + bytes([module]) + b"".join(map(_ORDINAL.pack, ordinals))
+    return b"%b%c%b" % (file_aad, module, _ORDINALS[len(ordinals)].pack(*ordinals))
 
 
 def module_at(raw: memoryview, position: int) -> tuple[memoryview, memoryview, int]:

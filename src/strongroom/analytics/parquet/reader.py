@@ -39,8 +39,9 @@ class PlainReader(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move this thread's position."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
-        self._here.position = max(start + offset, 0)
+        if whence != os.SEEK_SET:
+            offset += {os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
+        self._here.position = max(offset, 0)
         return self.tell()
 
     def tell(self) -> int:
