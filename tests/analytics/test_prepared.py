@@ -1,5 +1,6 @@
 """Prepared footers: the same as the footers they were made from, for the same people, and never believed unchecked."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -9,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ from strongroom.analytics.parquet.prepared import open_prepared, prepare
 from strongroom.analytics.rotation import rotate
 from strongroom.analytics.table import open_table, readers
 from strongroom.analytics.versions import VersionsInMemory
-from strongroom.errors import ConfigurationError, FormatError, KeyReleaseError, Tampered
+from strongroom.errors import ConfigurationError, FormatError, KeyReleaseError, Tampered, WrongKey
 
 TRIPS = "taxi/key/trips"
 FARES = "taxi/key/fares"
@@ -170,6 +172,31 @@ def test_one_key_is_unwrapped_for_each_master_key(tmp_path: Path, rows: Any, wri
 
     open_prepared(prepared_path(part.path).read_bytes(), part.tail, noting)
     assert len(asked) == 3 < len(part.footer.column_keys)
+
+
+@pytest.mark.parametrize("double", [True, False], ids=["wrapped twice", "wrapped once"])
+@pytest.mark.parametrize("renamed", [{TRIPS: OTHER, FARES: OTHER}, {FARES: TRIPS}])
+def test_a_reader_of_before_a_rotation_learns_no_more_by_it(
+    tmp_path: Path,
+    write_table: Any,
+    reading: Any,
+    signer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    double: bool,
+    renamed: dict[str, str],
+) -> None:
+    """Two owners' keys become one; who had the right to one of them still has data keys, which rotation keeps."""
+    real = pe.EncryptionConfiguration
+    monkeypatch.setattr(pe, "EncryptionConfiguration", lambda **given: real(**{**given, "double_wrapping": double}))
+    write_table(tmp_path / "t", pa.table({"id": [1, 2], "secret": ["canary-5c81"] * 2}), column_keys={"secret": FARES})
+    (before,) = open_table(tmp_path / "t", "trips", reading(FARES)).parts
+    assert before.footer.refused.keys() == {"secret"}
+    rotate(tmp_path / "t", "trips", renamed, reading(versions=VersionsInMemory()), signer)
+    (after,) = open_table(tmp_path / "t", "trips", reading(versions=VersionsInMemory())).parts
+    raw = memoryview(prepared_path(after.path).read_bytes())
+    aad = PURPOSE + after.tail.digest + bytes(4)
+    text, _ = modules.open_module(before.footer.cipher, raw, len(MARK), aad)
+    assert b"canary-5c81" not in text and reading().data_keys(after.footer.column_keys["secret"]) not in text
 
 
 def test_missing_column_key_leaves_other_columns_readable(
@@ -337,3 +364,25 @@ def test_chunks_that_cannot_be_are_refused(
     raw = prepare(replace(part.footer, chunks=Chunks(*fields)), reading().data_keys, os.urandom)
     with pytest.raises(FormatError, match="outside"):
         open_prepared(raw, part.tail, reading().data_keys)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_the_groups_hold_only_documented_errors_come_out(
+    tmp_path: Path, write_table: Any, reading: Any, data: Any
+) -> None:
+    if not (tmp_path / "t").exists():
+        rows = pa.table({"id": [1, 2], "other": [3, 4], "secret": ["s", "t"]})
+        write_table(tmp_path / "t", rows, column_keys={"secret": FARES, "other": FARES})
+    (part,) = open_table(tmp_path / "t", "trips", reading()).parts
+    keys = reading().data_keys
+
+    def mutated(texts: list[bytes]) -> list[bytes]:
+        changed = [bytearray(text) for text in texts]
+        for text in changed:
+            for _ in range(data.draw(st.integers(0, 2))):
+                text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+        return [bytes(text[: data.draw(st.integers(0, len(text)))]) for text in changed]
+
+    with contextlib.suppress(FormatError, Tampered, WrongKey):
+        open_prepared(prepared_with(part, keys, mutated), part.tail, keys)

@@ -100,7 +100,7 @@ class Members:
         except ValueError:
             octets = None
         # `fromhex` passes over white space, which makes the text longer than it should be.
-        if octets is None or len(value) != 2 * (len(octets) if size is None else size) or len(value) != 2 * len(octets):
+        if octets is None or len(value) != 2 * len(octets) or size not in (None, len(octets)):
             raise self.refuse(name, f"is not {'' if size is None else f'{size} bytes in '}hexadecimal")
         return octets
 

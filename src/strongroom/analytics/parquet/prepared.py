@@ -5,9 +5,9 @@ does that once. What comes out is sealed under the file's own data keys: a colum
 under a key that only readers of that column have, everything else under the footer's. Its associated data is the digest
 of the file's tail, and the table's manifest names the digest of the whole.
 
-Columns that one master key guards (in one wrapping) are a group: whoever has the right to one has it to all. So a group
-has one module, sealed under the data key of its first column, with the data keys of the others in it: a reader unwraps
-one key for each master key, not one for each column. The group of the footer's master key is under the footer's key.
+Columns whose data keys are wrapped under one key encryption key are a group: whoever can read one can read all. So a
+group has one module, sealed under the data key of its first column, with the data keys of the others in it: a reader
+unwraps one key for each group, not one for each column. The group of the footer's key is under the footer's data key.
 
 Layout: a mark, then modules as in Parquet's encryption (length, nonce, ciphertext, tag), one for each group, first the
 footer's. Inside each: data keys, text; before them inside the first: a header, the list of chunks, the list of pieces.
@@ -110,9 +110,13 @@ def _grouped(footer: Footer) -> list[_Column]:
 
 
 def _guard(key_metadata: bytes) -> tuple[str, str]:
-    """What one must be able to unwrap with: the master key, and the key encryption key under it."""
+    """What opens a data key: its key encryption key, and where it has none, nothing that opens another one too.
+
+    A master key's name is not enough: rotation may put columns under one name whose readers were others before, and who
+    was a reader before still has the data keys of then.
+    """
     material = parse_material(key_metadata)
-    return material.master_key, material.wrapped_kek
+    return material.master_key, material.wrapped_kek if material.double_wrapped else material.wrapped_data_key
 
 
 def _members(columns: list[_Column]) -> list[list[_Column]]:
@@ -163,7 +167,7 @@ def _packed(footer: Footer, numbers: Mapping[str, int]) -> bytes:
     """The list of chunks: the first field of all, the second of all, and so on.
 
     Raises:
-        FormatError: A column has another key in another row group.
+        FormatError: A column has another key in another row group, or row groups differ in their columns.
     """
     groups = read_struct(footer.plain, depth=_DEPTH)[0][_ROW_GROUPS].value.values
     owners = [numbers.get(_path(chunk), 0) for chunk in (groups[0][_COLUMNS].value.values if groups else [])]
@@ -171,8 +175,11 @@ def _packed(footer: Footer, numbers: Mapping[str, int]) -> bytes:
     for chunk in footer.chunks:
         if ciphers.setdefault(chunk.column, chunk.cipher) is not chunk.cipher:
             raise FormatError("a column has two keys in one file", code=_CODE)
-    rows = ((*chunk[:-1], owners[chunk.column]) for chunk in footer.chunks)
-    return struct.pack(_layout(len(footer.chunks)), *chain.from_iterable(zip(*rows, strict=True)))
+    try:
+        rows = ((*chunk[:-1], owners[chunk.column]) for chunk in footer.chunks)
+        return struct.pack(_layout(len(footer.chunks)), *chain.from_iterable(zip(*rows, strict=True)))
+    except (struct.error, IndexError):
+        raise FormatError("the row groups of a file contradict each other", code=_CODE) from None
 
 
 def _layout(count: int) -> str:
@@ -191,6 +198,8 @@ def open_prepared(raw: bytes, tail: Tail, data_key: DataKey) -> Footer:
         FormatError: It doesn't follow the format.
         Tampered: It belongs to another tail, or was altered.
         KeyReleaseError: There is no right to a key.
+        WrongKey: A data key is wrapped under other keys.
+        UnavailableError: The key service doesn't answer.
     """
     if raw[: len(_MARK)] != _MARK:
         raise FormatError("not a prepared footer of this format", code=_CODE)
