@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from strongroom.errors import ConfigurationError, FormatError, StrongroomError
 from strongroom.serving import memory_files
 from strongroom.serving.engines import CLASSIFY, DEFAULT_SIGNATURE, REGRESS, Engine, EngineMaker
+from strongroom.serving.engines import onnx as onnx_engine
 from strongroom.serving.engines.identity import IdentityMaker
 from strongroom.serving.engines.onnx import OnnxMaker
 from strongroom.serving.engines.onnx_file import check_self_contained
@@ -230,6 +232,18 @@ def test_onnx(maker: EngineMaker) -> None:
     assert (spec.dtype.name, spec.shape) == ("DT_FLOAT", (None, 3))
     assert run(engine, ROWS[:1]).shape == (1, 2)
     engine.close()
+
+
+@pytest.mark.parametrize(("threads", "concurrency", "each"), [(4, 1, 4), (4, 2, 2), (4, 3, 1), (2, 8, 1)])
+def test_onnx_divides_its_threads_among_predictions(
+    monkeypatch: pytest.MonkeyPatch, threads: int, concurrency: int, each: int
+) -> None:
+    opened = Mock()
+    monkeypatch.setattr(onnx_engine, "open_session", opened)
+    monkeypatch.setattr(onnx_engine, "OnnxEngine", Mock())
+    raw = onnx_model()
+    OnnxMaker(threads).load(Files(model_dot_onnx=raw), concurrency)
+    opened.assert_called_once_with(raw, each)
 
 
 @pytest.mark.parametrize("maker", [OnnxMaker(), OpenVinoMaker()])

@@ -145,9 +145,59 @@ def test_memory_is_bounded(parsed: tuple[Reader, list[int]]) -> None:
 def test_an_image_is_not_parsed_again(parsed: tuple[Reader, list[int]]) -> None:
     reader, count = parsed
     image = np.arange(224 * 224 * 3, dtype=np.float32).reshape(1, 224, 224, 3)
-    for shift in range(3):
+    for shift in range(4):
         assert np.array_equal(reader(predict(image + shift)).inputs["x"], image + shift)
-    assert count == [1]
+    assert count == [2]  # what is large is learned when it comes a second time
+
+
+def test_large_requests_that_come_once_are_only_parsed(
+    parsed: tuple[Reader, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, _ = parsed
+    monkeypatch.setattr(Reader, "_learn", lambda *_: pytest.fail("learned"))
+    for size in range(5000, 5200):
+        reader(predict(np.zeros(size, np.uint8)))
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "\N{GRINNING FACE}" * 1500])
+def test_padding_around_a_tensor_is_not_kept(parsed: tuple[Reader, list[int]], name: str) -> None:
+    """Else a stranger could fill the memory: all but a tensor's content is kept, and names take four bytes a letter."""
+    reader, count = parsed
+    for _ in range(3):
+        assert reader(predict(np.ones(2, np.float32), model=name)).chosen.name == name
+        assert reader(predict(np.ones(2, np.float32), name=name)).inputs.keys() == {name}
+    assert count == [6] and not reader._known
+
+
+def test_one_request_is_learned_at_a_time(parsed: tuple[Reader, list[int]]) -> None:
+    reader, count = parsed
+    with reader._learning:
+        for _ in range(3):
+            assert reader(predict(np.ones(2, np.float32))).inputs["x"].tolist() == [1, 1]
+        assert count == [3] and not reader._known
+    for _ in range(3):
+        reader(predict(np.ones(2, np.float32)))
+    assert count == [4]
+
+
+def test_content_that_stands_elsewhere_too_is_no_fault() -> None:
+    """One byte may be a tag or a length as well; exchanged there, it makes another message or none."""
+    for content in range(256):
+        reader = _predict_reader()
+        for _ in range(2):
+            assert reader(predict(np.array([content], np.uint8))).inputs["x"].tolist() == [content]
+
+
+def test_the_oldest_makes_room(parsed: tuple[Reader, list[int]]) -> None:
+    reader, count = parsed
+    for size in range(1, MAX_KNOWN + 2):
+        reader(predict(np.zeros(size, np.uint8)))
+    learned = count[0]
+    reader(predict(np.ones(MAX_KNOWN + 1, np.uint8)))
+    reader(predict(np.ones(2, np.uint8)))
+    assert count == [learned]
+    reader(predict(np.ones(1, np.uint8)))
+    assert count == [learned + 1]
 
 
 def test_what_is_larger_than_memory_should_be_given_for_is_parsed(

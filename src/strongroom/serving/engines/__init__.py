@@ -105,7 +105,8 @@ class EngineMaker(Protocol):
 
         Args:
             files: Its files.
-            concurrency: Predictions at the same time: an engine with threads of its own divides the cores by it.
+            concurrency: Predictions that should run side by side: an engine with threads of its own divides the cores
+                by it. More may be asked for at once (by batches, say) and may wait for each other.
 
         Raises:
             FormatError: The files are not a model of this kind.

@@ -5,18 +5,22 @@ content can be exchanged without touching anything else. Where it lies is not gu
 parsing. Nothing of a tensor is kept.
 """
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from strongroom.serving.models.repository import Chosen
 from strongroom.serving.tensors.dtypes import Array, dtype_of
 
 MAX_KNOWN: Final = 64
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+MAX_FRAME_BYTES: Final = 4096
 MAX_OUTPUT_BYTES: Final = 4096
+SMALL_REQUEST_BYTES: Final = 4096
 MAX_TRIES: Final = 8
 MAX_SIZES: Final = 1024
 _FLIP: Final = bytes(range(255, -1, -1))
@@ -79,6 +83,7 @@ class Reader:
     exchange: Callable[[Any, bytes], None]
     _known: dict[int, _Known] = field(default_factory=dict)
     _tries: dict[int, int] = field(default_factory=dict)
+    _learning: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, body: bytes) -> Asked:
         """What a request asks for; raises what `decode` raises, and protobuf's `DecodeError`."""
@@ -87,32 +92,46 @@ class Reader:
             return asked
         request = self.request_class.FromString(body)
         asked = self.decode(request)
-        if len(body) <= MAX_REQUEST_BYTES and len(asked.inputs) == 1 and self._worth_learning(len(body)):
-            self._learn(body, request, asked)
+        # One at a time: learning takes several times the memory of the request.
+        if len(body) <= MAX_REQUEST_BYTES and len(asked.inputs) == 1 and self._learning.acquire(blocking=False):
+            try:
+                if self._worth_learning(len(body)):
+                    self._learn(body, request, asked)
+            finally:
+                self._learning.release()
         return asked
 
     def _worth_learning(self, size: int) -> bool:
-        """Not for ever: a client may put another id of the same length into each request."""
-        if len(self._tries) >= MAX_SIZES:
-            self._tries.clear()
+        """Not for ever: a client may put another id of the same length into each request.
+
+        Nor a large one that comes once: learning takes longer than parsing.
+        """
+        if len(self._tries) >= MAX_SIZES and size not in self._tries:
+            self._tries.pop(next(iter(self._tries)))
         tries = self._tries[size] = self._tries.get(size, 0) + 1
-        return tries <= MAX_TRIES
+        return tries <= MAX_TRIES and (tries > 1 or size <= SMALL_REQUEST_BYTES)
 
     def _learn(self, body: bytes, request: Any, asked: Asked) -> None:
         ((name, array),) = asked.inputs.items()
         content = self.content(request)
         if not content or array.dtype.kind not in "fiu" or array.nbytes != len(content):
             return
-        start = body.find(content)
+        if len(body) - len(content) > MAX_FRAME_BYTES:  # all but the content is kept
+            return
+        start = body.find(content, 0, len(content) + MAX_FRAME_BYTES)
+        if start < 0:
+            return
         before, after = body[:start], body[start + len(content) :]
         flipped = content.translate(_FLIP)
         self.exchange(request, flipped)
-        exchanged = self.request_class.FromString(before + flipped + after)
-        if start < 0 or _bytes_of(exchanged) != _bytes_of(request):
+        try:
+            exchanged = self.request_class.FromString(before + flipped + after)
+        except DecodeError:  # the same bytes stand elsewhere before
             return
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-            self._tries.clear()
+        if _bytes_of(exchanged) != _bytes_of(request):
+            return
+        if len(self._known) >= MAX_KNOWN and len(body) not in self._known:
+            self._known.pop(next(iter(self._known)))
         empty = Asked(asked.chosen, asked.signature, {}, asked.outputs, asked.request_id, asked.raw)
         self._known[len(body)] = _Known(before, after, empty, name, array.dtype, array.shape)
 
