@@ -44,7 +44,9 @@ def test_refuses_what_is_no_self_signed_certificate(bench: "Bench", now: dt.date
     pki = bench.machine.pki
     impostor = SimulatedMachine.build(now).pki.root.der
     forged = impostor[:-4] + bytes(4)
-    for der in (b"", b"garbage", pki.pck.der, pki.pck_ca.der, forged, bench.machine.root_der + b"\0"):
+    version_6 = bench.machine.root_der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")
+    assert version_6 != bench.machine.root_der
+    for der in (b"", b"garbage", pki.pck.der, pki.pck_ca.der, forged, version_6, bench.machine.root_der + b"\0"):
         with pytest.raises(ConfigurationError) as refusal:
             TrustRoot("simulated", der)
         assert refusal.value.code == "root.invalid"

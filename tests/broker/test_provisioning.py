@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import crypto
 
-from strongroom.broker.provisioning_server import provisioning, provisioning_server
+from strongroom.broker.provisioning_server import provisioning, provisioning_context, provisioning_server
 from strongroom.broker.server import listening
-from strongroom.errors import KeyReleaseError, StrongroomError, UnavailableError, VerificationError
+from strongroom.errors import ConfigurationError, KeyReleaseError, StrongroomError, UnavailableError, VerificationError
 from strongroom.formats import der
 from strongroom.formats.kbs import ResourcePath
 from strongroom.formats.ratls import legacy_report_data
@@ -472,6 +472,17 @@ def test_the_secret_is_in_no_log_and_no_error(
     assert service.broker.key.hex() not in text
     for file in service.broker.files.root.rglob("*"):
         assert not file.is_file() or service.broker.key not in file.read_bytes(), file
+
+
+def test_refuses_its_own_certificate_of_an_unknown_version(open_broker: "OpenBroker") -> None:
+    files = open_broker().files
+    raw = x509.load_pem_x509_certificates(files.server_certificate.read_bytes())[0].public_bytes(Encoding.DER)
+    assert raw.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
+    version_6 = raw.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")
+    files.server_certificate.write_text(ssl.DER_cert_to_PEM_cert(version_6))
+    with pytest.raises(ConfigurationError) as refusal:
+        provisioning_context(files)
+    assert refusal.value.code == "broker.certificate"
 
 
 def test_client_refuses_a_server_the_ca_does_not_vouch_for(

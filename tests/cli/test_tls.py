@@ -7,11 +7,12 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from strongroom.formats.ssl_config import parse_ssl_config
+from strongroom.formats.ssl_config import parse_ssl_config, serialize_ssl_config
 
 
 def strongroom(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -148,3 +149,14 @@ def test_show_refuses_what_no_server_should_run_with(tmp_path: Path) -> None:
     result = strongroom("show", str(file))
     assert result.returncode == 3
     assert "client_verify" in result.stderr
+
+
+def test_show_refuses_a_certificate_of_an_unknown_version(two_way: Path, tmp_path: Path) -> None:
+    config = parse_ssl_config((two_way / "ssl.cfg").read_bytes())
+    der = ssl.PEM_cert_to_DER_cert(config.server_cert)
+    assert der.count(b"\xa0\x03\x02\x01\x02") == 1  # version 3
+    version_6 = ssl.DER_cert_to_PEM_cert(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"))
+    (tmp_path / "ssl.cfg").write_bytes(serialize_ssl_config(replace(config, server_cert=version_6)))
+    result = strongroom("show", str(tmp_path / "ssl.cfg"))
+    assert result.returncode == 3 and "Traceback" not in result.stderr
+    assert "no certificate" in result.stderr

@@ -97,7 +97,7 @@ class TrustRoot:
             certificate = x509.load_der_x509_certificate(self.certificate_der)
             certificate.verify_directly_issued_by(certificate)
             key = certificate.public_key()
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise ConfigurationError("not a self-signed certificate", code="root.invalid") from error
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise ConfigurationError("the root's key is not P-256", code="root.invalid")

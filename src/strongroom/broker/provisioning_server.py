@@ -155,7 +155,7 @@ def provisioning_context(files: BrokerFolder) -> SSL.Context:
     try:
         chain = x509.load_pem_x509_certificates(files.server_certificate.read_bytes())
         key = serialization.load_pem_private_key(files.server_key.read_bytes(), None)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, x509.InvalidVersion):
         raise ConfigurationError("cannot read the server's certificate and key", code="broker.certificate") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise ConfigurationError("the server's key is neither EC nor RSA", code="broker.certificate")

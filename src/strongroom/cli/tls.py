@@ -133,7 +133,7 @@ def _certificates(pem: str) -> tuple[Certificate, ...]:
             Certificate(c.subject.rfc4514_string(), _names(c.extensions), c.not_valid_after_utc.isoformat())
             for c in found
         )
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise FormatError("ssl.cfg holds something that is no certificate", code="ssl_config.certificate") from None
 
 
