@@ -47,7 +47,7 @@ test-all: $(STAMP)
 
 # The long tests of PARTS (folders below tests); there may be none.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow -n 2 $(PARTS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m slow -n 2 --durations=12 $(PARTS) || [ $$? = 5 ]
 
 # second(folder, lock): another environment with the libraries of one lock; everything else is the first one's.
 define second
