@@ -29,7 +29,7 @@ _SETTINGS: Final[Mapping[str, Any]] = {
     "temp_directory": "",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    "async_threads": 0,  # who read through Python goes on with it: a change of threads costs more than it hides
+    "async_threads": 0,  # who reads through Python goes on with it: a change of threads costs more than it hides
     "enable_external_file_cache": False,  # a second copy of what the page cache holds encrypted
 }
 _LOCKS: Final = (
