@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from strongroom.analytics.exporting import export, table_batches
 from strongroom.analytics.importing import open_source
+from strongroom.analytics.parquet.reader import PlainReader
 from strongroom.analytics.table import open_table
 from strongroom.errors import ConfigurationError, FormatError, KeyReleaseError, MissingFile, WouldOverwrite
 
@@ -126,6 +128,20 @@ def table(tmp_path: Path, rows: Any, write_table: Any, reading: Any) -> Any:
 def test_exports_parquet(tmp_path: Path, rows: Any, table: Any) -> None:
     assert export(table_batches(table), tmp_path / "o.parquet") == rows.num_rows
     assert pq.read_table(tmp_path / "o.parquet").sort_by("id").equals(rows)
+
+
+def test_no_other_thread_holds_a_table_when_an_export_ends(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # pyarrow's own threads abort the process if they let go of the reader while the interpreter ends.
+    threads = set()
+    read = PlainReader.read
+
+    def watched(reader: PlainReader, size: int | None = -1, /) -> bytes:
+        threads.add(threading.get_ident())
+        return read(reader, size)
+
+    monkeypatch.setattr(PlainReader, "read", watched)
+    assert sum(batch.num_rows for batch in table_batches(table)) > 0
+    assert threads == {threading.get_ident()}
 
 
 def test_exports_json_lines(tmp_path: Path, table: Any) -> None:

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,24 @@ class MemoryStorage:
 @pytest.fixture
 def storage() -> MemoryStorage:
     return MemoryStorage()
+
+
+@pytest.fixture
+def threads_reading() -> Callable[[bytes, Callable[[BinaryIO], object]], set[int]]:
+    """Which threads ask a source for bytes while it is read."""
+
+    def watch(raw: bytes, read: Callable[[BinaryIO], object]) -> set[int]:
+        threads = set()
+
+        class Watched(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                threads.add(threading.get_ident())
+                return super().read(size)
+
+        read(Watched(raw))
+        return threads
+
+    return watch
 
 
 @pytest.fixture(scope="session")

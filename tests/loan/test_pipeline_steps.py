@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,21 @@ def test_the_model_scores_raw_rows_as_the_pipeline_scored_features(run: tuple[An
         labels, probabilities = columns.read_scores(scores)
     assert len(labels) == len(probabilities)
     assert np.max(np.abs(raw_scores - probabilities)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("x_test_data", columns.read_rows),
+        ("x_test_processed", columns.read_matrix),
+        ("prediction_data", columns.read_scores),
+    ],
+)
+def test_no_other_thread_holds_an_artifact_when_a_step_ends(
+    run: tuple[Any, dict[str, Any]], threads_reading: Any, name: str, read: Any
+) -> None:
+    # A step ended with SIGABRT: a thread of pyarrow's let go of the artifact while the interpreter ended.
+    assert threads_reading(run[0].files[name], read) == {threading.get_ident()}
 
 
 def test_the_reference_s_artifacts_are_there(run: tuple[Any, dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 import io
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,11 @@ def test_rows_read_back_equal_with_their_origin(small_book: LoanBook) -> None:
     for name, codes in small_book.codes.items():
         np.testing.assert_array_equal(real.codes[name], codes)
     np.testing.assert_array_equal(real.target, small_book.target)
+
+
+def test_no_other_thread_holds_the_rows_when_a_job_ends(small_book: LoanBook, threads_reading: Any) -> None:
+    threads = threads_reading(parquet(small_book), lambda source: read_processed(source, run=RUN))
+    assert threads == {threading.get_ident()}
 
 
 def test_kept_columns_travel_along(small_book: LoanBook) -> None:

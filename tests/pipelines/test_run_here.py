@@ -117,6 +117,25 @@ def broker(room: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+def test_how_a_step_ended_that_could_not_say_it_is_on_the_terminal(room: Path, tmp_path: Path) -> None:
+    enclaves, program = tmp_path / "enclaves", tmp_path / "bin" / "gramine-sgx"
+    (enclaves / "load-data").mkdir(parents=True)
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport os\nos.abort()\n")
+    program.chmod(0o755)
+    run = strongroom(
+        "pipeline", "run", "--local", "--workloads", str(room / "steps"), "--sources", str(room / "sources"),
+        "--data-url", "sealed:loans.csv", "--out", str(tmp_path / "run"),
+        STRONGROOM_ROOM=str(room / "broker" / "room"),
+        STRONGROOM_PIPELINE_ENCLAVES=str(enclaves),
+        PATH=f"{program.parent}:{os.environ['PATH']}",
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "step load-data was ended by Aborted" in run.stderr
+    assert "load-data failed" in run.stderr
+
+
+@pytest.mark.slow
 def test_a_changed_step_is_refused_and_no_key_is_in_any_log(room: Path, tmp_path: Path) -> None:
     shutil.copytree(room / "steps", tmp_path / "steps")
     script = tmp_path / "steps" / "load-data" / "load_data.py"

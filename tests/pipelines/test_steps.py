@@ -109,6 +109,12 @@ def test_a_refused_step_fails_and_says_its_status(enclave: Path) -> None:
         steps.run_step("train", {}, {})
 
 
+def test_a_step_that_crashes_is_told_from_one_that_was_refused(enclave: Path) -> None:
+    script(enclave, "os.abort()")
+    with pytest.raises(StrongroomError, match="train was ended by Aborted"):
+        steps.run_step("train", {}, {})
+
+
 @pytest.mark.parametrize("said", ["", "[]", "{", '{"a": NaN}', '{"a": {}}', '{"a": [true]}', "x" * 400_000])
 def test_a_step_that_says_something_else_fails(enclave: Path, said: str) -> None:
     script(enclave, f"sys.stdout.write({said[:1]!r} * {len(said)})" if len(said) > 100 else f"print({said!r})")

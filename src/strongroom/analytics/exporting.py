@@ -36,9 +36,10 @@ def table_batches(table: Table, columns: Sequence[str] | None = None) -> Iterato
     wanted = list(columns or (column.name for column in table.manifest.columns))
     _require(table, wanted)
     for reader in readers(table):
-        with pq.ParquetFile(reader) as file:
+        # In this thread alone: one of pyarrow's that lets go of the reader while the interpreter ends aborts the process.
+        with pq.ParquetFile(reader, pre_buffer=False) as file:
             yield pa.RecordBatch.from_pylist([], pa.schema([file.schema_arrow.field(name) for name in wanted]))
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
                 yield batch.select(wanted)
 
 

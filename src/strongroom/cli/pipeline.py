@@ -1,6 +1,7 @@
 """`strongroom pipeline`: the Kubeflow pipeline: prepare its workloads, authorize, compile, run, submit."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,6 +21,7 @@ app = noun_app("The Kubeflow pipeline of the loan application: seven attested st
 
 LOG_TAIL: Final = 16_384
 ERROR_LINES: Final = 4
+_ENDED: Final = re.compile(r"\s*strongroom\.errors\.\w+: ")  # the last line of what Python prints of our error
 Workloads = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder that `pipeline init` wrote.", show_default=False)
 ]
@@ -282,10 +284,11 @@ def _run_here(out: Path, data_url: str, data_size: int, workloads: Path, sources
 
 
 def _say_why(log: Path) -> None:
-    """The failed step's own error, found at the end of the log."""
+    """The failed step's own error, found at the end of the log; of a step that could not say one, how it ended."""
     last = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].splitlines()
-    first = next((at for at, line in enumerate(last) if line.lstrip().startswith("error:")), len(last))
-    for line in last[first : first + ERROR_LINES]:
+    first = next((at for at, line in enumerate(last) if line.lstrip().startswith("error:")), None)
+    told = [line for line in last if _ENDED.match(line)] if first is None else last[first : first + ERROR_LINES]
+    for line in told:
         if not line.lstrip().startswith(("Traceback", "File")):
             say(one_line(line.strip()))
     say(f"the steps' log: {log}")

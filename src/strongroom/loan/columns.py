@@ -147,12 +147,13 @@ def _outcomes(column: Any) -> Labels:
 def _read(source: BinaryIO, schema: Any) -> Any:
     try:
         categories = [column.name for column in CATEGORIES] if schema is _ROWS else None
-        file = pa_parquet.ParquetFile(source, read_dictionary=categories)
+        # In this thread alone: one of pyarrow's that lets go of the source while the interpreter ends aborts the process.
+        file = pa_parquet.ParquetFile(source, read_dictionary=categories, pre_buffer=False)
         if not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()
         if schema is not None and file.schema_arrow.names != schema.names:
             _refuse()
-        table = file.read()
+        table = file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError, KeyError):
         _refuse()
     wanted: Mapping[str, Any] = {} if schema is None else {name: _value_type(schema, name) for name in schema.names}

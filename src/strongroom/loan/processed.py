@@ -106,12 +106,14 @@ def read_processed(source: BinaryIO, *, run: str) -> ProcessedRows:
         FormatError: Not such a file, code ``loan.processed``; or of another data step, code ``loan.mixed``.
     """
     try:
-        file = pa_parquet.ParquetFile(source, read_dictionary=[column.name for column in CATEGORIES])
+        categories = [column.name for column in CATEGORIES]
+        # In this thread alone: one of pyarrow's that lets go of the source while the interpreter ends aborts the process.
+        file = pa_parquet.ParquetFile(source, read_dictionary=categories, pre_buffer=False)
         names = file.schema_arrow.names
         if names[: len(SCHEMA)] != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()
         found = (file.schema_arrow.metadata or {}).get(_RUN)
-        table = file.read() if found == run.encode() else None
+        table = file.read(use_threads=False) if found == run.encode() else None
     except (pa.ArrowException, OSError, ValueError, KeyError):
         _refuse()
     if table is None:

@@ -6,6 +6,7 @@ Kubeflow keeps it, so a step's inputs are laid out under their names in a folder
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,9 +119,9 @@ def _launch(settings: StepSettings, name: str, storage: Path, arguments: tuple[s
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as step:
         said = step.stdout.read(MAX_PUBLISHED_BYTES + 1) if step.stdout else b""
     if step.returncode:
-        raise StrongroomError(
-            f"step {name} ended with status {step.returncode}", code="pipeline.step", hint="its error is above"
-        )
+        status = step.returncode
+        ended = f"ended with status {status}" if status > 0 else f"was ended by {signal.strsignal(-status)}"
+        raise StrongroomError(f"step {name} {ended}", code="pipeline.step", hint="its error is above")
     return said
 
 
