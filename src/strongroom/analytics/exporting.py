@@ -36,7 +36,7 @@ def table_batches(table: Table, columns: Sequence[str] | None = None) -> Iterato
     wanted = list(columns or (column.name for column in table.manifest.columns))
     _require(table, wanted)
     for reader in readers(table):
-        # In this thread alone: one of pyarrow's that lets go of the reader while the interpreter ends aborts the process.
+        # In this thread alone: one of pyarrow's that holds the reader when the interpreter ends aborts the process.
         with pq.ParquetFile(reader, pre_buffer=False) as file:
             yield pa.RecordBatch.from_pylist([], pa.schema([file.schema_arrow.field(name) for name in wanted]))
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):

@@ -147,7 +147,7 @@ def _outcomes(column: Any) -> Labels:
 def _read(source: BinaryIO, schema: Any) -> Any:
     try:
         categories = [column.name for column in CATEGORIES] if schema is _ROWS else None
-        # In this thread alone: one of pyarrow's that lets go of the source while the interpreter ends aborts the process.
+        # In this thread alone: one of pyarrow's that holds the source when the interpreter ends aborts the process.
         file = pa_parquet.ParquetFile(source, read_dictionary=categories, pre_buffer=False)
         if not 0 < file.metadata.num_rows <= MAX_ROWS:
             _refuse()

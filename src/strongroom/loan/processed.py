@@ -107,7 +107,7 @@ def read_processed(source: BinaryIO, *, run: str) -> ProcessedRows:
     """
     try:
         categories = [column.name for column in CATEGORIES]
-        # In this thread alone: one of pyarrow's that lets go of the source while the interpreter ends aborts the process.
+        # In this thread alone: one of pyarrow's that holds the source when the interpreter ends aborts the process.
         file = pa_parquet.ParquetFile(source, read_dictionary=categories, pre_buffer=False)
         names = file.schema_arrow.names
         if names[: len(SCHEMA)] != SCHEMA.names or not 0 < file.metadata.num_rows <= MAX_ROWS:
