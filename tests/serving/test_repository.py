@@ -74,6 +74,22 @@ def test_each_engine_is_made_for_its_own_models_concurrency(repository: Reposito
     assert sorted(scale.concurrency) == [1, 3]
 
 
+def test_the_heap_is_gathered_once_after_loading_and_by_nobody_who_waits(
+    repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered: list[int] = []
+    monkeypatch.setattr("strongroom.serving.models.repository.gather_heap", gathered.append)
+    put(memory, 1, "2")
+    put(memory, 1, "25", "n")
+    repository.configure([ModelSettings("m", "m"), ModelSettings("n", "n")])
+    assert gathered == []
+    repository.poll()
+    put(memory, 2, "3")
+    repository.poll()
+    repository.poll()
+    assert gathered == [3, 1, 0]
+
+
 def test_new_version_takes_over_and_the_old_one_is_closed(repository: Repository, memory: Any, scale: Any) -> None:
     put(memory, 1, "2")
     repository.configure([ModelSettings("m", "m")])

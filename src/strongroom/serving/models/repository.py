@@ -10,7 +10,7 @@ import structlog
 
 from strongroom.errors import StrongroomError
 from strongroom.serving.engines import EngineMaker
-from strongroom.serving.models.heap import trim_heap
+from strongroom.serving.models.heap import gather_heap, trim_heap
 from strongroom.serving.models.loading import load_version
 from strongroom.serving.models.policy import ModelSettings, VersionPolicy, version_folders
 from strongroom.serving.models.served import ServedVersion, State, VersionStatus
@@ -66,6 +66,7 @@ class Repository:
         self._drain_timeout_s = drain_timeout_s
         self._models: dict[str, _Model] = {}
         self._work = threading.Lock()
+        self._scattered_bytes = 0  # of models loaded since the heap was gathered
 
     def configure(self, models: Sequence[ModelSettings]) -> None:
         """Serve exactly these models: load what is new, then drop what is no longer named.
@@ -100,6 +101,8 @@ class Repository:
                 self._settle(model)
                 if model.pending_labels:
                     _label(model, model.pending_labels)
+            gather_heap(self._scattered_bytes)  # here and not where they are loaded: nobody waits for it
+            self._scattered_bytes = 0
 
     def lease(self, chosen: Chosen) -> ServedVersion:
         """Acquire a version: it stays loaded until it is released. It is its own context manager.
@@ -242,6 +245,7 @@ class Repository:
         model.made_with[version] = model.settings
         model.failures.pop(version, None)
         model.statuses[version] = VersionStatus(version, State.AVAILABLE)
+        self._scattered_bytes += 0 if model.settings.isolated else served.model_bytes
         log.info(
             "model version available",
             model=model.settings.name,
