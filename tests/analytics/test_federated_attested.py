@@ -30,6 +30,7 @@ from strongroom.broker.server import serving
 from strongroom.broker.settings import load_settings
 from strongroom.broker.setup import SimulatedTrust, create_broker
 from strongroom.broker.verifier import Trust, verify_with
+from strongroom.cli.trial import free_port
 from strongroom.formats.kbs import ResourcePath
 from strongroom.platforms.simulated import SimulatedMachine
 from strongroom.workload import load_workload, measure
@@ -213,10 +214,7 @@ def test_without_attestation_there_is_no_certificate_and_nobody_is_asked(federat
 
 def test_a_coordinator_that_is_not_attested_does_not_start(federation: Federation) -> None:
     (federation.folder / "coordinator" / "query.sql").write_text("changed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    federation.start_coordinator(f"127.0.0.1:{port}")
+    federation.start_coordinator(f"127.0.0.1:{free_port()}")
     status, _out, err = ended(federation.running[0])
     assert status == 4 and "coordinating" not in err
 
@@ -231,9 +229,7 @@ def test_attested_parties_train_one_model(federation: Federation) -> None:
     xgboost = pytest.importorskip("xgboost")
     if not xgboost.build_info().get("USE_FEDERATED"):
         pytest.skip("xgboost-cpu is built without the federated communicator; install strongroom[federated] instead")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     federation.start_coordinator(address)
     answers = [ended(party) for party in [federation.start_party(rank, address) for rank in range(PARTIES)]]
     assert [status for status, _out, _err in answers] == [0, 0], answers

@@ -25,6 +25,7 @@ from strongroom.analytics.federated.meeting import meet
 from strongroom.analytics.federated.processes import SPAWN
 from strongroom.analytics.federated.training import Patience, Trained, train
 from strongroom.cli.main import main
+from strongroom.cli.trial import free_port
 from strongroom.errors import StrongroomError, UnavailableError, VerificationError
 
 xgboost = pytest.importorskip("xgboost")
@@ -70,12 +71,6 @@ def coordinator(identities: Callable[..., Identity]) -> Iterator[Coordinator]:
     yield made
     made.process.kill()
     made.process.join()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def rows(rank: int, names: tuple[str, ...] = ("a", "b")) -> Any:

@@ -36,6 +36,7 @@ from strongroom.broker.server import serving
 from strongroom.broker.settings import BrokerSettings, load_settings
 from strongroom.broker.setup import SimulatedTrust, create_broker
 from strongroom.broker.verifier import Trust, verify_with
+from strongroom.cli.trial import free_port
 from strongroom.formats.kbs import Attestation, ResourcePath, binding
 from strongroom.keys.envelope import SessionKey
 from strongroom.platforms.simulated import SimulatedMachine, SimulatedPlatform
@@ -240,8 +241,7 @@ class PostgresqlServer:
         if self._as:
             shutil.chown(folder, UNPRIVILEGED)
         self._run("initdb", "--pgdata", "data", "--username", "admin", "--auth", "trust", "--no-sync", "--locale", "C")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.settings: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -452,7 +452,7 @@ def open_broker(machine: SimulatedMachine, broker_folder: Path, clock: Clock) ->
             if wire:
                 url = stack.enter_context(serving(app, files, values))
                 context = ssl.create_default_context(cafile=str(files.ca_certificate))
-                http = httpx.Client(base_url=url, verify=context, trust_env=False)
+                http = httpx.Client(base_url=url, verify=context, trust_env=False, timeout=60)
             else:
                 http = httpx.Client(base_url="https://localhost", transport=InProcess(app))
             stack.enter_context(http)

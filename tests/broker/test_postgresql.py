@@ -538,7 +538,8 @@ def test_two_servers_serve_as_one(
             owner.add_grant(grant)
         context = ssl.create_default_context(cafile=str(broker_folder / "ca.pem"))
         first, second = (
-            stack.enter_context(httpx.Client(base_url=s.url, verify=context, trust_env=False)) for s in services
+            stack.enter_context(httpx.Client(base_url=s.url, verify=context, trust_env=False, timeout=60))
+            for s in services
         )
 
         def release() -> httpx.Response:
@@ -600,7 +601,7 @@ def test_the_tests_own_server_ends_with_a_run_that_is_killed(postgresql: "Postgr
             postgresql.programs,
             folder,
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == -signal.SIGKILL, done.stderr
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             handle = os.pidfd_open(int(done.stdout))

@@ -110,7 +110,7 @@ def grant(broker: "Broker", name: str, path: ResourcePath | None = None, **polic
 
 @contextmanager
 def connected(service: Service, shown: AttestedCertificate) -> Iterator[TlsConnection]:
-    with TlsConnection(service.address, client_context(None, [shown.certificate], shown.key), timeout_s=20) as open_:
+    with TlsConnection(service.address, client_context(None, [shown.certificate], shown.key), timeout_s=240) as open_:
         yield open_
 
 
@@ -513,7 +513,8 @@ def test_client_refuses_a_server_of_another_name(
 
 
 def test_hundreds_of_clients_at_once_are_all_served(open_service: Serve, platform: SimulatedPlatform) -> None:
-    service = open_service(request_burst=1000, requests_per_s=1000, max_verifications=512)
+    limits = {"provisioning_timeout_s": 120, "verification_timeout_s": 120}  # as long as this machine may need for all
+    service = open_service(request_burst=1000, requests_per_s=1000, max_verifications=512, **limits)
     shown = attested_certificate(platform, legacy_only=True)
     count = 200
     together = threading.Barrier(count)
@@ -523,7 +524,7 @@ def test_hundreds_of_clients_at_once_are_all_served(open_service: Serve, platfor
     def client() -> None:
         try:
             with connected(service, shown) as connection:
-                together.wait(60)  # everybody is connected before anybody asks
+                together.wait(120)  # everybody is connected before anybody asks
                 connection.write(REQUEST)
                 size = parse_response_header(connection.read_exactly(HEADER_SIZE))
                 answers.append(connection.read_exactly(size))
@@ -535,7 +536,7 @@ def test_hundreds_of_clients_at_once_are_all_served(open_service: Serve, platfor
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(90)
+        thread.join(300)
     assert not failures, failures[:3]
     assert answers == [service.broker.key] * count
 
@@ -580,7 +581,7 @@ def test_slow_handshake_ends_at_its_deadline(open_service: Serve) -> None:
 def test_a_client_that_shows_evidence_and_never_asks_ends_at_the_same_deadline(
     open_service: Serve, platform: SimulatedPlatform
 ) -> None:
-    service = open_service(provisioning_timeout_s=2.0)
+    service = open_service(provisioning_timeout_s=5.0)
     with connected(service, attested_certificate(platform)) as connection:
         connection.write(REQUEST[:-1])
         with pytest.raises(StrongroomError):
@@ -613,7 +614,7 @@ def test_vanishing_clients_do_not_stop_others(service: Service, platform: Simula
 def test_a_client_that_does_not_read_its_answer_ends_at_the_deadline(
     open_service: Serve, platform: SimulatedPlatform
 ) -> None:
-    service = open_service(provisioning_timeout_s=2.0)
+    service = open_service(provisioning_timeout_s=5.0)
     with connected(service, attested_certificate(platform)) as connection:
         connection.write(REQUEST)
         raw = connection._socket

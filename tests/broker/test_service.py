@@ -77,7 +77,7 @@ def test_no_secret_reaches_the_service_log(
     service = start()
     path = grant.keys[0]
     context = ssl.create_default_context(cafile=str(service.folder.ca_certificate))
-    http = httpx.Client(base_url=service.url, verify=context, trust_env=False)
+    http = httpx.Client(base_url=service.url, verify=context, trust_env=False, timeout=60)
     with service.owner() as owner, service.room() as room, http:
         authorize(owner, path, grant)
         session = room.attest(platform, workload=grant.name)

@@ -120,7 +120,7 @@ def test_saved_certificate_pins_the_server_for_any_client(
         context = ssl.create_default_context(cafile=tmp_path / "pin.pem")
         context.check_hostname = False
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-        assert httpx.get(f"https://localhost:{port}/", verify=context, trust_env=False).text == "hi"
+        assert httpx.get(f"https://localhost:{port}/", verify=context, trust_env=False, timeout=60).text == "hi"
 
 
 def test_wrong_code_is_refused_with_what_was_found(

@@ -152,7 +152,7 @@ def test_the_relay_of_these_tests_would_see_an_unsealed_request(start: Any, rela
     site = start(tls=False)
     between = relay(site.server.rest_port)
     body = {"instances": [{"x": 1, "text": "confidential applicant"}]}
-    assert httpx.post(f"http://{between.address}/v1/models/echo:predict", json=body).status_code == 200
+    assert httpx.post(f"http://{between.address}/v1/models/echo:predict", json=body, timeout=60).status_code == 200
     assert b"confidential applicant" in between.seen
 
 

@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import Any
 
 Objects = list[dict[str, Any]]
-DEADLINE_S = 90
+DEADLINE_S = 600
 PYTHON = Path(sys.executable)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class NodeDouble:

@@ -138,7 +138,7 @@ class Confidential:
             # In a pod the socket is where it is looked for; here the pod's mount is.
             settings = {"STRONGROOM_EVIDENCE_SOCKET": f"{pod.volumes['evidence'].resolve()}/evidence.sock"}
             process = pod.start(settings)
-            status = process.wait(60)
+            status = process.wait(600)
             return status, pod.log.read_text()
 
     def close(self) -> None:

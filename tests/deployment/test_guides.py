@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from strongroom.cli.main import app
+from strongroom.cli.trial import free_port
 from strongroom.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,11 +129,6 @@ def test_the_commands_that_bring_secrets_hold_none(tmp_path: Path) -> None:
     assert "root.key" not in vault.stdout
     for wrong in (["--broker", str(tmp_path)], ["--broker", str(broker), "--overlay", "simulated"]):
         assert isinstance(CliRunner().invoke(deploy, ["secrets", str(site), *wrong]).exception, ConfigurationError)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Shell:

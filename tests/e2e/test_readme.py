@@ -3,13 +3,14 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from strongroom.cli.trial import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -67,8 +68,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return Shell(tmp_path, int(server.getsockname()[1]))
+    return Shell(tmp_path, free_port())
 
 
 def test_the_session_runs_as_written(shell: Shell) -> None:

@@ -22,7 +22,7 @@ TELLTALES = (b"person_income", b"DEBTCONSOLIDATION", b"MORTGAGE", b"PAR1", b"loa
 def strongroom(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | settings
     command = [sys.executable, "-m", "strongroom", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_httpx_speaks_to_the_attested_key_and_to_no_other(
     honest = serve(both(shown, private_pem))
     peer = attested_server(honest, genuine, policy, now)
     assert peer.certificate == shown.der
-    with httpx.Client(verify=ssl_context(peer), trust_env=False) as client:
+    with httpx.Client(verify=ssl_context(peer), trust_env=False, timeout=60) as client:
         assert client.get(f"https://{honest}/").text == "served"
         # Another key of the very same enclave, with evidence as good: not the one that was looked at.
         restarted = serve(both(attested_certificate(platform), private_pem))
@@ -134,7 +134,7 @@ def test_a_certificate_of_gramine_1_5_can_be_pinned(
     address = serve(ssl.DER_cert_to_PEM_cert(raw).encode() + private_pem(made))
     peer = attested_server(address, genuine, policy, now)
     assert peer.certificate == raw
-    with httpx.Client(verify=ssl_context(peer), trust_env=False) as client:
+    with httpx.Client(verify=ssl_context(peer), trust_env=False, timeout=60) as client:
         assert client.get(f"https://{address}/").text == "served"
 
 
@@ -179,7 +179,10 @@ def test_a_pin_is_no_authority(
     )
     signed = AttestedCertificate(leaf.sign(enclave.key, hashes.SHA256()), key)
     address = serve(both(signed, private_pem))
-    with httpx.Client(verify=ssl_context(peer), trust_env=False) as client, pytest.raises(httpx.ConnectError):
+    with (
+        httpx.Client(verify=ssl_context(peer), trust_env=False, timeout=60) as client,
+        pytest.raises(httpx.ConnectError),
+    ):
         client.get(f"https://{address}/")
 
 

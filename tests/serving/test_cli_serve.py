@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from strongroom.cli.loan_engine import LoanBundleMaker
 from strongroom.cli.loan_models import LoanCatalogs
 from strongroom.cli.serve import app
 from strongroom.cli.serving_room import RenewingRoom, enter_when_possible
+from strongroom.cli.trial import free_port
 from strongroom.errors import ConfigurationError, FormatError, PolicyRejected, UnavailableError, WrongKey
 from strongroom.serving.config.toml import parse_serving_file
 from strongroom.serving.models.policy import ModelSettings
@@ -396,11 +396,6 @@ def test_loan_model_from_a_catalog_follows_its_champion(serve: Any, memory: Any,
     assert served.server.repository.versions("loan") == [1]  # swapped: does not displace a good one
     with pytest.raises(FormatError):
         catalogs.open("models/loan/2/loan.bundle")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Town:

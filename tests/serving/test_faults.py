@@ -288,7 +288,7 @@ def test_model_is_replaced_under_load(serve: Any, memory: Any, scale: Any) -> No
         callers = [pool.submit(load, caller) for caller in range(8)]
         for version in range(2, 7):
             memory.files[f"m/{version}/factor"] = str(version).encode()
-            until = time.monotonic() + 10
+            until = time.monotonic() + 120
             while served.server.repository.versions("m") != [version]:
                 assert time.monotonic() < until
                 time.sleep(0.005)
@@ -298,8 +298,12 @@ def test_model_is_replaced_under_load(serve: Any, memory: Any, scale: Any) -> No
                 time.sleep(0.005)
         stop.set()
         for future in callers:
-            future.result(10)  # not one call failed
+            future.result(60)  # not one call failed
     assert not wrong
+    until = time.monotonic() + 120
+    while not scale.engines[4].closed:  # the last one that was replaced: its callers have just left
+        assert time.monotonic() < until
+        time.sleep(0.005)
     assert set(counts) >= {2, 3, 4, 5, 6}
     assert [engine.closed for engine in scale.engines] == [True] * 5 + [False]
 

@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from strongroom.cli.owner import say
+from strongroom.cli.trial import free_port
 from strongroom.errors import UnavailableError, WouldOverwrite
 
 PARTIES: Final = 3
@@ -46,7 +46,7 @@ def run_demo(folder: Path, *, rows: int, rounds: int) -> dict[str, Any]:
     for party in parties:
         party.make_rows(rows)
         say(f"party {party.rank}: {rows:,} trips sealed under {party.key}")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     _write_key(folder / "coordinator", MEMBERSHIP, secret)
     coordinator = _start(
         ["coordinator", "--coordinator", address, "--parties", str(PARTIES), "--secret", MEMBERSHIP],
@@ -157,12 +157,6 @@ def _answer(process: "subprocess.Popen[str]", who: str) -> dict[str, Any]:
         raise UnavailableError(f"{who} failed: {err.strip()[-300:]}", code="federate.demo")
     answer: dict[str, Any] = json.loads(out.splitlines()[-1])
     return answer
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _score(model: bytes) -> float:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from strongroom.errors import StrongroomError, UnavailableError
 
-START_S: Final = 30.0
+START_S: Final = 120.0
 STOP_S: Final = 15.0
 # What a child process may inherit: nothing with a setting or a secret of the caller in it.
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")

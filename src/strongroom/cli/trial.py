@@ -1,16 +1,19 @@
 """What trials on one machine share: a fresh folder, a simulated machine, and a broker that trusts it."""
 
+import random
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from strongroom.errors import WouldOverwrite
+from strongroom.errors import UnavailableError, WouldOverwrite
 
 if TYPE_CHECKING:
     from strongroom.cli.stage import Stage
+
+_PORTS: Final = range(20_000, 30_000)  # below those that Linux and IANA give to whoever asks for any
 
 
 def fresh_folder(out: Path, marker: str) -> Path:
@@ -49,7 +52,7 @@ def simulated_broker(stage: "Stage") -> Iterator[None]:
     machine, broker = str(out / "simulated-machine"), str(out / "broker")
     stage.title("A simulated machine with a TEE, and a key broker that trusts it (by name)")
     stage.run("platform", "simulate", machine)
-    port = str(_free_port())
+    port = str(free_port())
     stage.run("broker", "init", broker, "--port", port, "--allow-simulated", "--simulated-machine", machine)
     with stage.serving("broker", "serve", broker, ready_file=out / "broker.ready"):
         stage.environment |= {
@@ -62,6 +65,13 @@ def simulated_broker(stage: "Stage") -> Iterator[None]:
         yield
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_port() -> int:
+    """A TCP port of this machine that is free, and that no other program gets while the one that is to listen starts.
+
+    Raises:
+        UnavailableError: There is none.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise UnavailableError("no free port on this machine", code="trial.port")

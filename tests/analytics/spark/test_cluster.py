@@ -4,7 +4,6 @@ import ast
 import base64
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from strongroom.analytics.spark.settings import PINNED
 from strongroom.analytics.versions import VersionsInMemory
 from strongroom.analytics.writing import Protection, TableWriter, Writing
 from strongroom.cli.policy_file import render_policy
+from strongroom.cli.trial import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ class Cluster:
         return log
 
     def start_master(self) -> None:
-        port = _reserved_port()
+        port = free_port()
         self.start("master", "spark-master", "--port", str(port))
         self.master = f"spark://127.0.0.1:{port}"
         wait_until(lambda: _listens(port))
@@ -221,17 +221,6 @@ def wait_until(done: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
             return found
         time.sleep(0.2)
     pytest.fail("waited too long")
-
-
-def _reserved_port() -> int:
-    """A free port of those that the kernel gives to nobody who asks for any.
-
-    The master needs seconds until it listens: another test's server could have an ephemeral port by then.
-    """
-    for port in random.sample(range(20_000, 30_000), 100):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no free port from 20000 to 30000")
 
 
 def _listens(port: int) -> bool:

@@ -271,7 +271,7 @@ def test_a_full_disk_leaves_the_old_table(java: None, tmp_path: Path) -> None:
     ).returncode:
         pytest.skip("no small file system can be mounted here")
     command = [*alone, "sh", "-c", mount, "sh", str(disk), sys.executable, str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["disk.full", "10 True"]
 

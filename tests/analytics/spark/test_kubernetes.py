@@ -48,7 +48,7 @@ SECRETS = {
     SPARK: b"CANARY-spark-32b" * 2,
     SIGNER: b"CANARY-signer-CANARY-signer-32b!",
 }
-DEADLINE_S = 600.0
+DEADLINE_S = 900.0
 # Starts the command as the pod would, but tells the driver where this API server is.
 START = """
     import sys
@@ -255,7 +255,7 @@ class Site:
             "local:///opt/strongroom/workloads/spark-driver/jobs/query.py",
         ]  # fmt: skip
         done = subprocess.run(
-            command, cwd=self.conf, env=self.node.environment, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=self.conf, env=self.node.environment, capture_output=True, text=True, check=False, timeout=900
         )
         assert done.returncode == 0, done.stderr
         (driver,) = [path for path, item in self.node.objects.items() if _labels(item).get("spark-role") == "driver"]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from strongroom.cli.stage import Stage
+from strongroom.cli.trial import free_port
 from strongroom.loan import workloads
 
 pytestmark = pytest.mark.slow
@@ -32,8 +32,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     stage = Stage(out)
     machine, broker = str(out / "machine"), str(out / "broker")
     stage.run("platform", "simulate", machine)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    port = str(free_port())
     stage.run("broker", "init", broker, "--port", port, "--allow-simulated", "--simulated-machine", machine)
     shutil.copytree(Path(workloads.__file__).parent / "serve", out / "workloads" / "serve")
     # The port and the ready file are this test's; trees are few. Only what is measured here is what is authorized.
