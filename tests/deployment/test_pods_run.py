@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from strongroom.cli.trial import free_port
 from strongroom.deployment.kubernetes.render import render
 from strongroom.deployment.kubernetes.site import Site
 from strongroom.deployment.kubernetes.site_file import load_site
@@ -39,7 +40,7 @@ class Trial:
 
     def __init__(self, folder: Path, node_double: Any) -> None:
         self.folder = folder
-        self.ports = {name: node_double.free_port() for name in ("broker", "provisioning", "loan", "grpc", "rest")}
+        self.ports = {name: free_port() for name in ("broker", "provisioning", "loan", "grpc", "rest")}
         self.run("strongroom platform simulate machine")
         self.run(
             "strongroom broker init broker --host broker.strongroom-broker.svc --listen 0.0.0.0 "

@@ -107,7 +107,7 @@ def test_requests_of_another_size_get_nothing(node: Node, size: int) -> None:
 
 def test_who_never_ends_the_request_is_dropped(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "REQUEST_S", 0.05)
-    with suppress(BrokenPipeError):  # we may be held up longer than that before we send
+    with suppress(ConnectionError):  # we may be held up longer than that before we send
         assert node.send(REPORT_DATA, end=False) == b""
     monkeypatch.undo()
     assert find_relay(node.path) is not None

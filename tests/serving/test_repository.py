@@ -90,6 +90,17 @@ def test_the_heap_is_gathered_once_after_loading_and_by_nobody_who_waits(
     assert gathered == [3, 1, 0]
 
 
+@pytest.mark.parametrize(("limit_s", "quick"), [(float("inf"), True), (0.0, False)])
+def test_a_model_is_quick_if_its_warm_up_was(
+    repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch, limit_s: float, quick: bool
+) -> None:
+    monkeypatch.setattr("strongroom.serving.models.loading.QUICK_S", limit_s)
+    put(memory, 1, "2")
+    repository.configure([ModelSettings("m", "m")])
+    assert repository.find(Chosen("m")).quick is quick
+    assert repository.quick("m") is quick
+
+
 def test_new_version_takes_over_and_the_old_one_is_closed(repository: Repository, memory: Any, scale: Any) -> None:
     put(memory, 1, "2")
     repository.configure([ModelSettings("m", "m")])

@@ -284,11 +284,10 @@ def _run_here(out: Path, data_url: str, data_size: int, workloads: Path, sources
 
 
 def _say_why(log: Path) -> None:
-    """The failed step's own error, found at the end of the log; of a step that could not say one, how it ended."""
+    """The failed step's own error, found at the end of the log, and how the step ended, if it could not say one."""
     last = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].splitlines()
-    first = next((at for at, line in enumerate(last) if line.lstrip().startswith("error:")), None)
-    told = [line for line in last if _ENDED.match(line)] if first is None else last[first : first + ERROR_LINES]
-    for line in told:
+    first = next((at for at, line in enumerate(last) if line.lstrip().startswith("error:")), len(last))
+    for line in last[first : first + ERROR_LINES] + [line for line in last if _ENDED.match(line)][-1:]:
         if not line.lstrip().startswith(("Traceback", "File")):
             say(one_line(line.strip()))
     say(f"the steps' log: {log}")

@@ -66,7 +66,7 @@ def simulated_broker(stage: "Stage") -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that is free, and that no other program gets while the one that is to listen starts.
+    """A free TCP port of this machine that the system gives to nobody who asks for any while its listener starts.
 
     Raises:
         UnavailableError: There is none.

@@ -121,7 +121,8 @@ def _launch(settings: StepSettings, name: str, storage: Path, arguments: tuple[s
     if step.returncode:
         status = step.returncode
         ended = f"ended with status {status}" if status > 0 else f"was ended by {signal.strsignal(-status)}"
-        raise StrongroomError(f"step {name} {ended}", code="pipeline.step", hint="its error is above")
+        hint = "its error is above" if status > 0 else "a fault in native code, or the system ended it: memory?"
+        raise StrongroomError(f"step {name} {ended}", code="pipeline.step", hint=hint)
     return said
 
 

@@ -7,7 +7,6 @@ Whoever reaches the socket speaks for the whole node. The relay tells no pod fro
 node could prove such a difference to a verifier.
 """
 
-import errno
 import os
 import socket
 import threading
@@ -132,20 +131,17 @@ def serve_relay(
 
 def _listening(path: Path, mode: int) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    new = path.with_name(f".{path.name}")
     try:
-        if path.exists() and not path.is_socket():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        new.unlink(missing_ok=True)
+        if path.is_socket():
+            path.unlink()
         # Permissions before there is a name: a chmod of the name could hit what somebody put in the socket's place.
         os.fchmod(server.fileno(), mode)
         mask = os.umask(0)
         try:
-            server.bind(str(new))
+            server.bind(str(path))
         finally:
             os.umask(mask)
         server.listen(MAX_CONNECTIONS)
-        new.replace(path)  # the name is there once somebody listens, and not before
         server.settimeout(_POLL_S)
     except OSError as error:
         server.close()

@@ -191,10 +191,12 @@ def connected(url: str) -> Iterator[ssl.SSLSocket]:
 def raw(url: str, request: bytes) -> bytes:
     """Send bytes over TLS and read the answer to the end; the server may hang up while we still send."""
     answer = b""
-    with connected(url) as tls, suppress(ConnectionError):
-        tls.sendall(request)
-        while chunk := tls.recv(65536):
-            answer += chunk
+    with connected(url) as tls:
+        with suppress(ConnectionError):
+            tls.sendall(request)
+        with suppress(ConnectionError):
+            while chunk := tls.recv(65536):
+                answer += chunk
     return answer
 
 

@@ -57,8 +57,9 @@ def trim_heap(model_bytes: int) -> None:
 def gather_heap(model_bytes: int) -> None:
     """After models were loaded and warmed up: their memory into huge pages, whose addresses the processor finds faster.
 
-    Linux does so by itself where `transparent_hugepage` is "always"; where it is "never", nothing is done, nor where
-    Linux is older than 6.1 or has no huge page to spare, nor for small models. Takes a second for 350 MB.
+    Where `transparent_hugepage` is "never", nothing is done, nor for small models. Linux before 6.1 gathers only in the
+    background. Takes a second for 350 MB. Holes that `trim_heap` left are filled, so as much memory may be resident as
+    loading took, until the next trim.
 
     Args:
         model_bytes: Size of the models' files.
@@ -69,7 +70,7 @@ def gather_heap(model_bytes: int) -> None:
         if "[never]" in _HUGE_PAGES.read_text():
             return
         library = ctypes.CDLL(None)
-        for start, size in anonymous_memory(Path("/proc/self/maps").read_text()):
+        for start, size in anonymous_memory(Path("/proc/self/maps").read_text(errors="replace")):
             address, length = ctypes.c_void_p(start), ctypes.c_size_t(size)
             if library.madvise(address, length, _MADV_HUGEPAGE) == 0:
                 library.madvise(address, length, _MADV_COLLAPSE)

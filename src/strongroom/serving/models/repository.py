@@ -101,8 +101,8 @@ class Repository:
                 self._settle(model)
                 if model.pending_labels:
                     _label(model, model.pending_labels)
-            gather_heap(self._scattered_bytes)  # here and not where they are loaded: nobody waits for it
-            self._scattered_bytes = 0
+            scattered, self._scattered_bytes = self._scattered_bytes, 0
+        gather_heap(scattered)  # here, where nobody waits for it
 
     def lease(self, chosen: Chosen) -> ServedVersion:
         """Acquire a version: it stays loaded until it is released. It is its own context manager.
