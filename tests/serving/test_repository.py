@@ -78,7 +78,12 @@ def test_the_heap_is_gathered_once_after_loading_and_by_nobody_who_waits(
     repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered: list[int] = []
-    monkeypatch.setattr("strongroom.serving.models.repository.gather_heap", gathered.append)
+
+    def gather(size: int) -> None:
+        assert not repository._work.locked()  # a reload and the end of the server need it
+        gathered.append(size)
+
+    monkeypatch.setattr("strongroom.serving.models.repository.gather_heap", gather)
     put(memory, 1, "2")
     put(memory, 1, "25", "n")
     repository.configure([ModelSettings("m", "m"), ModelSettings("n", "n")])
@@ -88,6 +93,18 @@ def test_the_heap_is_gathered_once_after_loading_and_by_nobody_who_waits(
     repository.poll()
     repository.poll()
     assert gathered == [3, 1, 0]
+
+
+def test_the_heap_is_not_gathered_for_a_model_in_another_process(
+    repository: Repository, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered: list[int] = []
+    monkeypatch.setattr("strongroom.serving.models.repository.gather_heap", gathered.append)
+    monkeypatch.setattr("strongroom.serving.models.loading._engine", lambda maker, files, _settings: maker.load(files))
+    put(memory, 1, "2")
+    repository.configure([ModelSettings("m", "m", isolated=True)])
+    repository.poll()
+    assert gathered == [0]
 
 
 @pytest.mark.parametrize(("limit_s", "quick"), [(float("inf"), True), (0.0, False)])
